@@ -1,0 +1,61 @@
+"""The dl-lab command: a verb, or Hydra overrides and flags that train. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+from collections.abc import Sequence
+
+from dl_lab import __version__, commands
+from dl_lab.types import Interrupted, UserError
+
+
+def verbs() -> list[str]:
+    """The verbs are the modules of dl_lab.commands."""
+    return sorted(module.name.rstrip("_") for module in pkgutil.iter_modules(commands.__path__))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line; ends the process with 0, or 1 (failed), 2 (wrong input), 130 (interrupted)."""
+    sys.exit(_run(list(sys.argv[1:] if argv is None else argv)))
+
+
+def _run(argv: list[str]) -> int:
+    try:
+        if argv[:1] == ["--version"]:
+            print(f"dl-lab {__version__}")
+            return 0
+        if argv[:1] in (["--help"], ["-h"], ["help"]):
+            return _command("help")([])
+        if argv and "=" not in argv[0] and not argv[0].startswith(("-", "+", "~")):
+            return _command(_verb(argv[0]))(argv[1:])
+        return _command("train")(argv)
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        return stop.exit_code
+    except UserError as error:
+        print(f"dl-lab: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return Interrupted.exit_code
+    except BrokenPipeError:  # `dl-lab runs | head`
+        sys.stderr.close()
+        return 0
+
+
+def _verb(word: str) -> str:
+    if word in verbs():
+        return word
+    import difflib
+
+    near = difflib.get_close_matches(word, verbs(), n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    raise UserError(f"There is no verb {word!r}.{hint} Verbs: {', '.join(verbs())}; or give overrides like key=value.")
+
+
+def _command(verb: str):
+    """`main(argv) -> exit status` of a verb; `list_` is how a verb that shadows a builtin is spelled."""
+    names = {module.name.rstrip("_"): module.name for module in pkgutil.iter_modules(commands.__path__)}
+    return importlib.import_module(f"dl_lab.commands.{names[verb]}").main

@@ -1,0 +1,151 @@
+"""dl-lab [overrides]: compose, check, run, and show the result."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dl_lab import config as configs
+from dl_lab.run import Run, describe_devices, describe_environment, to_json
+from dl_lab.types import Interrupted, Metrics, UserError
+
+HYDRA_FLAGS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc", "--package", "-p", "--resolve")
+
+
+def main(argv: Sequence[str]) -> int:
+    if any(word.split("=")[0] in HYDRA_FLAGS for word in argv):
+        return _hydra(argv)
+    options = parse(argv)
+    composer = configs.Composer(options.config_dir, options.config_name)
+    if options.multirun:
+        raise UserError("sweeps: not yet")
+    composed = composer.compose(options.overrides)
+    execute(composed, ["dl-lab", *argv])
+    return 0
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Hydra's flags that choose what is run; everything else is an override."""
+    parser = argparse.ArgumentParser(prog="dl-lab", add_help=False, allow_abbrev=False)
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--multirun", "-m", action="store_true")
+    parser.add_argument("--config-dir", "-cd")
+    parser.add_argument("--config-name", "-cn", default="config")
+    options, unknown = parser.parse_known_intermixed_args(list(argv))
+    flags = [word for word in unknown if word.startswith("-")]
+    if flags:
+        raise configs.ConfigError(f"There is no flag {flags[0]}. See dl-lab --help.")
+    options.overrides += unknown
+    return options
+
+
+def _hydra(argv: Sequence[str]) -> int:
+    """Hydra's own views of a config: --cfg, --info, --hydra-help, tab completion."""
+    import hydra
+
+    sys.argv = ["dl-lab", *argv]
+    hydra.main(version_base="1.3", config_path=f"pkg://{configs.CONFIG_MODULE}", config_name="config")(lambda _: None)()
+    return 0
+
+
+# -- one run ------------------------------------------------------------------------------------------------------
+
+
+def execute(composed: configs.Composed, command: Sequence[str], quiet: bool = False) -> Metrics:
+    """Check, make the run folder, run, report. The objective goes back to a sweep."""
+    import torch
+
+    config = composed.config
+    configs.check(config)
+    if config["threads"]:
+        torch.set_num_threads(config["threads"])
+    configs.rehearse(config)
+    board = configs.build(config, "logger")
+    files = {
+        "config.yaml": to_yaml(config),
+        ".hydra/config.yaml": to_yaml(config),
+        ".hydra/overrides.yaml": to_yaml(list(composed.overrides)),
+        ".hydra/hydra.yaml": composed.hydra_yaml,
+    }
+    facts = {**describe_environment(command), "devices": describe_devices(), "choices": composed.choices}
+    run = Run.create(Path(composed.run_dir), files, config, board, facts)
+    return perform(run, composed.choices, quiet=quiet)
+
+
+def perform(run: Run, choices: Mapping[str, str], quiet: bool = False) -> Metrics:
+    """Build and run what the run's config describes; used for new and for resumed runs."""
+    from dl_lab.training.checkpoints import seed_everything
+
+    if not quiet:
+        print(f"Run folder  {run.folder}", file=sys.stderr)
+    try:
+        with run.recording():
+            run.board.start(run.folder, hparams(run.config, choices), to_yaml(run.config))
+            seed_everything(run.config["seed"], run.config["deterministic"])
+            experiment = configs.build(run.config, "procedure")
+            metrics = experiment(run)
+            if not run.summary:
+                run.finish(metrics)
+    except (Interrupted, KeyboardInterrupt) as stop:
+        raise Interrupted(f"{str(stop) or 'Interrupted.'} Go on with:  dl-lab resume {run.folder}") from None
+    except UserError:
+        raise
+    except Exception as error:  # a bug in somebody's model: the traceback is kept, the screen stays readable
+        raise UserError(f"{type(error).__name__}: {error}\n  The traceback is in {run.folder / 'status.json'}") from error
+    if not quiet:
+        report(run, choices, metrics)
+    return metrics
+
+
+def hparams(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
+    """What the HParams table shows: the chosen parts, and every number of theirs."""
+    shown = {group: choice for group, choice in choices.items() if choice != "null" and group in SHOWN_CHOICES}
+    for group in SHOWN_VALUES:
+        values = configs.flatten(config.get(group) or {}, group)
+        shown |= {
+            key: value
+            for key, value in values.items()
+            if isinstance(value, bool | int | float | str) and not key.rpartition(".")[2].startswith("_")
+        }
+    return {**shown, "seed": config["seed"]}
+
+
+SHOWN_CHOICES = ("experiment", "dataset", "model", "task", "optimizer", "scheduler", "learner")
+SHOWN_VALUES = ("model", "optimizer", "scheduler")
+
+
+def report(run: Run, choices: Mapping[str, str], metrics: Metrics) -> None:
+    """The result table: measured beside published, and where to look."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    dataset = run.summary.get("dataset", {})
+    name = choices.get("experiment", "null")
+    title = f"{name if name != 'null' else choices.get('model', '')}"
+    if dataset:
+        title += f" on {dataset['name']} ({dataset['label']}{': ' + dataset['note'] if dataset['label'] == 'part' else ''})"
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("metric")
+    table.add_column("measured", justify="right")
+    reference = run.config.get("reference") or {}
+    if reference:
+        table.add_column("published", justify="right")
+    for metric in sorted(metrics, key=lambda m: ("test", "val", "train").index(m.partition("/")[0]) if m.partition("/")[0] in ("test", "val", "train") else 9):
+        row = [metric, f"{metrics[metric]:.4f}"]
+        if reference:
+            entry = reference.get(metric)
+            row.append(f"{entry['value']:.4f}" if entry else "")
+        table.add_row(*row)
+    console.print(table)
+    console.print(f"Run folder   {run.folder}", highlight=False)
+    console.print(f"TensorBoard  tensorboard --logdir {run.config['paths']['output_dir']}", highlight=False)
+
+
+def to_yaml(value: Any) -> str:
+    import yaml
+
+    return yaml.dump(value, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False, allow_unicode=True)

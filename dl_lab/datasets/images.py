@@ -1,0 +1,106 @@
+"""Labelled images as a data set: the checks, the scaling, and a generated twin that needs no file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dl_lab.datasets.batches import Residence, TensorSplit, fingerprint
+from dl_lab.types import Dataset, LabelledBatch
+
+Source = Literal["real", "generated"]
+Arrays = Mapping[str, tuple[np.ndarray, np.ndarray]]  # split -> images (n, ...), labels (n,) or (n, 1)
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """uint8 images (batch, ...) -> float images (batch, *input_shape) divided by `divisor`."""
+
+    input_shape: tuple[int, ...]
+    divisor: float
+
+    def __call__(self, batch: LabelledBatch) -> LabelledBatch:
+        x = batch.x.reshape(len(batch.x), *self.input_shape)
+        return LabelledBatch(x.float().div_(self.divisor), batch.y)
+
+
+def labelled_images(
+    name: str,
+    arrays: Arrays,
+    label: Literal["full", "part", "generated"],
+    *,
+    input_shape: Sequence[int],
+    n_classes: int,
+    divisor: float,
+    residence: Residence = "auto",
+    workers: int = 2,
+    class_names: Sequence[str] = (),
+    note: str = "",
+) -> Dataset:
+    """A data set of images with one label each.
+
+    Raises ValueError for what does not fit the declared shape and classes: a label out of range, another image
+    size, pixels that are not numbers, a class without a training image.
+    """
+    transform = Scaled(tuple(input_shape), divisor)
+    columns = {split: _checked(name, split, *arrays[split], input_shape, n_classes) for split in arrays}
+    missing = set(range(n_classes)) - set(columns["train"].y.unique().tolist())
+    if missing:
+        raise ValueError(f"{name}: the training split has no image of class {', '.join(map(str, sorted(missing)))}")
+    splits = {split: TensorSplit(c, transform, residence=residence, workers=workers) for split, c in columns.items()}
+    content = fingerprint(*[column for split in columns.values() for column in split])
+    return Dataset(name, label, **splits, fingerprint=content, class_names=tuple(class_names), note=note)
+
+
+def _checked(
+    name: str, split: str, images: np.ndarray, labels: np.ndarray, input_shape: Sequence[int], n_classes: int
+) -> LabelledBatch:
+    where = f"{name}, {split} split"
+    if len(images) != len(labels):
+        raise ValueError(f"{where}: {len(images)} images but {len(labels)} labels")
+    if len(images) == 0:
+        raise ValueError(f"{where}: no images")
+    if math.prod(images.shape[1:]) != math.prod(input_shape):
+        raise ValueError(f"{where}: images of shape {images.shape[1:]} are not the declared {tuple(input_shape)}")
+    if images.dtype.kind == "f" and not np.isfinite(images).all():
+        bad = np.flatnonzero(~np.isfinite(images).reshape(len(images), -1).all(axis=1))[0]
+        raise ValueError(f"{where}: image {bad} has pixels that are not finite numbers")
+    labels = labels.reshape(len(labels))
+    wrong = np.flatnonzero((labels < 0) | (labels >= n_classes))
+    if len(wrong):
+        raise ValueError(f"{where}: image {wrong[0]} has label {labels[wrong[0]]}, but classes are 0 to {n_classes - 1}")
+    return LabelledBatch(torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels.astype(np.int64)))
+
+
+def generated_arrays(n: int, input_shape: Sequence[int], n_classes: int, seed: int = 0) -> dict[str, Any]:
+    """uint8 images that can be learned: a smooth pattern for each class, shifted and under noise.
+
+    n training images and a quarter of that for val and test (at least one of each class in every split).
+    """
+    rng = np.random.default_rng(seed)
+    patterns = _smooth_patterns(rng, n_classes, input_shape)
+    sizes = {"train": n, "val": n // 4, "test": n // 4}
+    return {split: _draw(rng, patterns, max(size, n_classes)) for split, size in sizes.items()}
+
+
+def _smooth_patterns(rng: np.random.Generator, n_classes: int, input_shape: Sequence[int]) -> np.ndarray:
+    *lead, height, width = input_shape
+    coarse = torch.from_numpy(rng.normal(size=(n_classes, math.prod(lead) or 1, 4, 4)))
+    fine: Tensor = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bilinear")
+    return 128 + 40 * fine.reshape(n_classes, *input_shape).numpy()
+
+
+def _draw(rng: np.random.Generator, patterns: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    labels = rng.permutation(np.arange(n) % len(patterns))
+    images = patterns[labels]
+    for axis in (-2, -1):
+        shifts = rng.integers(-1, 2, size=n)
+        images = np.stack([np.roll(image, shift, axis) for image, shift in zip(images, shifts, strict=True)])
+    images = images + rng.normal(scale=40, size=images.shape)
+    return images.clip(0, 255).astype(np.uint8), labels

@@ -1,0 +1,29 @@
+"""Training as an experiment: a learner, a data set, a trainer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dl_lab.run import Run
+from dl_lab.training.trainer import Trainer
+from dl_lab.types import Dataset, Learner, Metrics
+
+
+@dataclass
+class Fit:
+    """Train the learner on the data set; the metrics of the chosen weights are the result."""
+
+    dataset: Dataset
+    learner: Learner
+    trainer: Trainer
+
+    def __call__(self, run: Run) -> Metrics:
+        return self.trainer.fit(self.learner, self.dataset, run)
+
+    def rehearse(self) -> Metrics:
+        """A forward pass and loss on two items: what `dl-lab check` runs on generated data."""
+        return self.trainer.rehearse(self.learner, self.dataset)
+
+    def n_parameters(self) -> tuple[int, int]:
+        """(all, trainable)."""
+        return self.learner.n_parameters()

@@ -1,0 +1,379 @@
+"""The folder of one execution, and its recorder.
+
+A run folder is readable at every instant: files are written under a temporary name and renamed; `metrics.jsonl`,
+`timings.jsonl` and the TensorBoard events only grow, and a resumed run first cuts them back to where they
+were at the checkpoint (`Run.positions`, `Run.cut_back`). Imports nothing heavy: reading runs needs no torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import platform
+import shlex
+import socket
+import subprocess
+import threading
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from dl_lab import __version__
+from dl_lab.types import Interrupted, Metrics, UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+HEARTBEAT_SECONDS = 10.0
+STALE_SECONDS = 60.0
+DIFF_LIMIT = 1_000_000
+SECRET_FILES = (":(exclude)*.env", ":(exclude)*.pem", ":(exclude)*.key", ":(exclude)*secret*", ":(exclude)*credential*")
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write under a temporary name, flush to the disk, rename: readers see the old file or the whole new one."""
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"Cannot write {path}: {error.strerror}.") from error
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Strict JSON: a number that is not finite becomes null."""
+    return json.dumps(_finite(value), indent=indent, allow_nan=False, default=str)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [_finite(item) for item in value]
+    return value
+
+
+class Board(Protocol):
+    """Where a run is looked at (TensorBoard)."""
+
+    def start(self, folder: Path, hparams: Mapping[str, Any], config_text: str) -> None: ...
+
+    def scalars(self, values: Metrics, step: int) -> None: ...
+
+    def series(self, name: str, values: Sequence[tuple[int, float]]) -> None: ...
+
+    def figure(self, name: str, figure: Figure, step: int) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def finish(self, ok: bool) -> None: ...
+
+
+class NoBoard:
+    """`logger=none`: nothing to look at."""
+
+    def start(self, folder: Path, hparams: Mapping[str, Any], config_text: str) -> None: ...
+
+    def scalars(self, values: Metrics, step: int) -> None: ...
+
+    def series(self, name: str, values: Sequence[tuple[int, float]]) -> None: ...
+
+    def figure(self, name: str, figure: Figure, step: int) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def finish(self, ok: bool) -> None: ...
+
+
+@dataclass
+class Run:
+    """One execution: its folder, and the ways to record into it.
+
+    `Run.create` makes a new folder (never an old one) and writes config and environment before any work;
+    `Run.reopen` continues an interrupted one. Use it as `with run.recording(): ...`.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    board: Board = field(default_factory=NoBoard)
+    resuming: bool = False
+    summary: dict[str, Any] = field(default_factory=dict)
+    status: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def create(cls, folder: Path, files: Mapping[str, str], config: dict[str, Any], board: Board, facts: Mapping[str, Any]) -> Run:
+        """`files`: relative path -> text, written first (config.yaml, .hydra/...). `facts`: contents of env.json."""
+        try:
+            folder.mkdir(parents=True, exist_ok=False)
+        except FileExistsError:
+            raise UserError(f"{folder} exists already: a run never writes into an older run's folder.") from None
+        except OSError as error:
+            raise UserError(f"Cannot create the run folder {folder}: {error.strerror}.") from error
+        run = cls(folder, config, board)
+        run.set_status("queued")
+        for name, text in files.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            write_atomic(folder / name, text)
+        write_atomic(folder / "env.json", to_json({k: v for k, v in facts.items() if k != "diff"}, indent=1))
+        if facts.get("diff"):
+            write_atomic(folder / "diff.patch", facts["diff"])
+        return run
+
+    @classmethod
+    def reopen(cls, folder: Path, config: dict[str, Any], board: Board) -> Run:
+        return cls(folder, config, board, resuming=True, status=read_json(folder / "status.json") or {})
+
+    # -- life -------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def recording(self) -> Iterator[None]:
+        """Status running, with a heartbeat, until the block ends: done, interrupted or failed (with the traceback)."""
+        self.status.pop("error", None)
+        self.set_status("running", started=now(), pid=os.getpid(), host=socket.gethostname())
+        stop = threading.Event()
+        heart = threading.Thread(target=self._beat, args=(stop,), daemon=True)
+        heart.start()
+        state = "failed"
+        try:
+            yield
+            state = "done"
+        except (Interrupted, KeyboardInterrupt):
+            state = "interrupted"
+            raise
+        except BaseException as error:
+            self.status["error"] = {
+                "type": type(error).__name__,
+                "message": str(error),
+                "traceback": "".join(traceback.format_exception(error)),
+            }
+            raise
+        finally:
+            stop.set()
+            heart.join()
+            with contextlib.suppress(OSError):
+                self.board.finish(state == "done")
+            self.set_status(state, ended=now())
+
+    def _beat(self, stop: threading.Event) -> None:
+        while not stop.wait(HEARTBEAT_SECONDS):
+            with contextlib.suppress(UserError):  # a full disk is reported by the work itself
+                self.set_status("running")
+
+    def set_status(self, state: str, **facts: Any) -> None:
+        """Write status.json: queued / running / done / failed / interrupted."""
+        self.status = {**self.status, **facts, "state": state, "heartbeat": now()}
+        write_atomic(self.folder / "status.json", to_json(self.status, indent=1))
+
+    def finish(self, metrics: Metrics, **facts: Any) -> None:
+        """Write summary.json: the final metrics and what they rest on."""
+        self.summary = {**self.summary, **facts, "metrics": metrics}
+        write_atomic(self.folder / "summary.json", to_json(self.summary, indent=1))
+
+    # -- records ----------------------------------------------------------------------------------------------
+
+    def log(self, metrics: Metrics, step: int, epoch: int, timings: Metrics | None = None) -> None:
+        """Append one record; values go to metrics.jsonl, what depends on the machine's speed to timings.jsonl."""
+        self._append("metrics.jsonl", {"epoch": epoch, "step": step, **metrics})
+        if timings:
+            self._append("timings.jsonl", {"epoch": epoch, "step": step, "time": now(), **timings})
+        self.board.scalars({**metrics, **(timings or {})}, step)
+
+    def _append(self, name: str, record: Mapping[str, Any]) -> None:
+        try:
+            with open(self.folder / name, "a", encoding="utf-8") as file:
+                file.write(to_json(record) + "\n")
+        except OSError as error:
+            raise UserError(f"Cannot write {self.folder / name}: {error.strerror}.") from error
+
+    def records(self, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
+        return read_records(self.folder / name)
+
+    def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> Path:
+        """Save rows as tables/<name>.csv."""
+        import csv
+        import io
+
+        (self.folder / "tables").mkdir(exist_ok=True)
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+        path = self.folder / "tables" / f"{name}.csv"
+        write_atomic(path, text.getvalue())
+        return path
+
+    def figure(self, name: str, figure: Figure, rows: Sequence[Mapping[str, Any]], step: int = 0) -> Path:
+        """Save figures/<name>.png with the rows behind it (tables/<name>.csv), and show it on the board."""
+        import io
+
+        (self.folder / "figures").mkdir(exist_ok=True)
+        self.table(name, rows)
+        image = io.BytesIO()
+        figure.savefig(image, format="png", dpi=120)
+        path = self.folder / "figures" / f"{name}.png"
+        write_atomic(path, image.getvalue())
+        self.board.figure(name, figure, step)
+        return path
+
+    # -- exact continuation -----------------------------------------------------------------------------------
+
+    def positions(self) -> dict[str, int]:
+        """The sizes of all files that only grow, flushed: a checkpoint keeps them."""
+        self.board.flush()
+        return {path.name: path.stat().st_size for path in self._growing()}
+
+    def cut_back(self, positions: Mapping[str, int]) -> None:
+        """Undo what was recorded after a checkpoint, so that nothing is lost or recorded twice."""
+        for path in self._growing():
+            if path.name not in positions:
+                path.unlink()
+            elif path.stat().st_size > positions[path.name]:
+                os.truncate(path, positions[path.name])
+
+    def _growing(self) -> list[Path]:
+        return [*self.folder.glob("*.jsonl"), *self.folder.glob("events.out.tfevents.*")]
+
+
+# -- reading ------------------------------------------------------------------------------------------------------
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file; None where it is missing or unreadable."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The records of a .jsonl file; a last line cut short by a kill is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1] if line]
+
+
+def state_of(folder: Path) -> str:
+    """The state in status.json, where a run that says "running" but whose process is gone is "killed"."""
+    status = read_json(folder / "status.json")
+    if status is None:
+        return "unreadable"
+    state = status.get("state", "unreadable")
+    if state in ("running", "queued") and "pid" in status and not is_alive(status):
+        return "killed"
+    return state
+
+
+def is_alive(status: Mapping[str, Any]) -> bool:
+    """Whether the process of a status beats: by its pid on this machine, elsewhere by the heartbeat's age."""
+    if status.get("host") == socket.gethostname():
+        return _process_exists(int(status["pid"]))
+    age = datetime.now(UTC) - datetime.fromisoformat(status["heartbeat"])
+    return age.total_seconds() < STALE_SECONDS
+
+
+def _process_exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    with contextlib.suppress(OSError):  # a killed process that nobody waited for is gone all the same
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    return True
+
+
+def find_runs(outputs: Path) -> list[Path]:
+    """All run folders under `outputs`, oldest first."""
+    found = [path.parent for path in outputs.glob("**/status.json")] if outputs.exists() else []
+    return sorted(found, key=lambda folder: (folder / "status.json").parent.stat().st_ctime)
+
+
+def find_run(text: str, outputs: Path) -> Path:
+    """The run that `text` names: a folder, or the (start of the) id at the end of a folder's name, or "last"."""
+    if (Path(text) / "status.json").exists():
+        return Path(text)
+    runs = find_runs(outputs)
+    if text == "last" and runs:
+        return runs[-1]
+    found = [folder for folder in runs if folder.name.rpartition("_")[2].startswith(text)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UserError(f"{text!r} fits {len(found)} runs: {', '.join(map(str, found[:4]))} ...")
+    raise UserError(f"No run {text!r} under {outputs}: give its folder or the id at the end of its name (see `dl-lab runs`).")
+
+
+# -- environment --------------------------------------------------------------------------------------------------
+
+
+def describe_environment(command: Sequence[str]) -> dict[str, Any]:
+    """What a result rests on beside its config: the command, code state, packages and machine."""
+    return {
+        "dl_lab": __version__,
+        "command": shlex.join(command),
+        "folder": str(Path.cwd()),
+        "time": now(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "host": socket.gethostname(),
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "packages": dict(sorted((d.metadata["Name"], d.version) for d in distributions() if d.metadata["Name"])),
+        **_git_state(),
+    }
+
+
+def describe_devices() -> dict[str, Any]:
+    """Torch, CUDA and the GPUs; only what has imported torch may ask."""
+    import torch
+
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {"torch": torch.__version__, "cuda": torch.version.cuda, "gpus": gpus, "threads": torch.get_num_threads()}
+
+
+def _cpu_name() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def _git_state() -> dict[str, Any]:
+    """SHA and uncommitted difference of the repository the command was typed in, if it is one."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=20, check=False)
+        return done.stdout if done.returncode == 0 else ""
+
+    try:
+        sha = git("rev-parse", "HEAD").strip()
+        if not sha:
+            return {"git": None}
+        diff = git("diff", "HEAD", "--", ".", *SECRET_FILES)
+    except (OSError, subprocess.TimeoutExpired):
+        return {"git": None}
+    if len(diff) > DIFF_LIMIT:
+        diff = diff[:DIFF_LIMIT] + f"\n# cut after {DIFF_LIMIT} of {len(diff)} characters\n"
+    return {"git": {"sha": sha, "dirty": bool(diff)}, "diff": diff}

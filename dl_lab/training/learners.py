@@ -1,0 +1,139 @@
+"""Learning by gradient: one batch changes the weights, one batch judges them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from dl_lab.types import Batch, Metrics, Tally, Task, add_tallies
+
+Precision = Literal["fp32", "bf16", "fp16"]
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class GradientLearner:
+    """A model, what it is trained for, and how its weights move.
+
+    optimizer: parameters -> Optimizer. scheduler: Optimizer -> LRScheduler, stepped after each epoch ("epoch")
+    or each update ("step"). accumulation: the batch is split into this many micro-batches whose gradients add up
+    to the gradient of the whole batch. clip_norm: largest L2 norm of the whole gradient. precision: autocast of
+    the forward pass (fp16 with loss scaling). channels_last: images in that memory order (same values).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        task: Task,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        schedule_every: Literal["epoch", "step"] = "epoch",
+        precision: Precision = "fp32",
+        clip_norm: float | None = None,
+        accumulation: int = 1,
+        channels_last: bool = False,
+        compile: bool = False,
+    ) -> None:
+        if accumulation < 1:
+            raise ValueError(f"accumulation {accumulation} is not at least 1")
+        self.model, self.task = model, task
+        self.forward = torch.compile(model) if compile else model
+        self.trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.optimizer = optimizer(self.trainable)
+        self.scheduler = scheduler(self.optimizer) if scheduler else None
+        self.schedule_every, self.clip_norm, self.accumulation = schedule_every, clip_norm, accumulation
+        self.precision, self.channels_last = precision, channels_last
+        self.scaler = torch.amp.GradScaler(enabled=False)
+        self.device = torch.device("cpu")
+
+    def to(self, device: torch.device) -> None:
+        self.device = device
+        self.model.to(device)
+        if self.channels_last:
+            self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "fp16" and device.type == "cuda")
+
+    def update(self, batch: Batch) -> Tally:
+        if not self.model.training:
+            self.model.train()
+        tally: Tally = {}
+        for part, share in self._micro_batches(batch):
+            with self._autocast():
+                loss, part_tally = self.task.loss(self.forward, part)
+            self.scaler.scale(loss if share == 1 else loss * share).backward()
+            tally = add_tallies(tally, part_tally) if tally else part_tally
+        if self.clip_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.trainable, self.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.scheduler is not None and self.schedule_every == "step":
+            self.scheduler.step()
+        return tally
+
+    @torch.no_grad()
+    def evaluate(self, batch: Batch) -> Tally:
+        if self.model.training:
+            self.model.eval()
+        with self._autocast():
+            return self.task.measure(self.forward, self._laid_out(batch))
+
+    def _micro_batches(self, batch: Batch) -> Iterable[tuple[Batch, float]]:
+        """The parts of a batch and each one's share of its mean."""
+        if self.accumulation == 1:
+            return [(self._laid_out(batch), 1)]
+        size = len(batch[0])
+        parts = zip(*[column.tensor_split(min(self.accumulation, size)) for column in batch], strict=True)
+        return [(self._laid_out(type(batch)(*part)), len(part[0]) / size) for part in parts]
+
+    def _laid_out(self, batch: Batch) -> Batch:
+        if not self.channels_last:
+            return batch
+        return type(batch)(
+            *[c.contiguous(memory_format=torch.channels_last) if c.dim() == 4 else c for c in batch]
+        )
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=AUTOCAST[self.precision])
+
+    def end_epoch(self, metrics: Metrics) -> None:
+        if self.scheduler is not None and self.schedule_every == "epoch":
+            self.scheduler.step()
+
+    def rates(self) -> Metrics:
+        groups = self.optimizer.param_groups
+        if len(groups) == 1:
+            return {"lr": float(groups[0]["lr"])}
+        return {f"lr/{i}": float(group["lr"]) for i, group in enumerate(groups)}
+
+    def weights(self) -> dict[str, Tensor]:
+        return {name: tensor.detach() for name, tensor in self.model.state_dict().items()}
+
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
+        self.model.load_state_dict(weights)
+
+    def n_parameters(self) -> tuple[int, int]:
+        return sum(p.numel() for p in self.model.parameters()), sum(p.numel() for p in self.trainable)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict() if self.scheduler else {},
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+        self.scaler.load_state_dict(state["scaler"])

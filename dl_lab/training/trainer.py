@@ -1,0 +1,332 @@
+"""The one training loop: epochs over a learner, validation, best weights, checkpoints, one look at test.
+
+The loop waits for the device only when it drains the tallies (every `DRAIN_STEPS` updates or `DRAIN_SECONDS`):
+then the losses are checked, the sums move to the host, and the progress is shown. Sums are added one update at a
+time in double precision, so that they do not depend on when that happens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import astuple, dataclass, field
+from typing import Any, Literal, Protocol
+
+import torch
+
+from dl_lab import types
+from dl_lab.run import Run
+from dl_lab.training import checkpoints
+from dl_lab.types import Dataset, Interrupted, Learner, Metrics, Ratio, Split, Tally, UserError, add_tallies, read_tally
+
+DRAIN_STEPS = 50
+DRAIN_SECONDS = 0.5
+
+
+@dataclass
+class Session:
+    """What a fit is doing now: callbacks read it, and ask it to stop by setting `stop_reason`."""
+
+    learner: Learner
+    dataset: Dataset
+    run: Run
+    max_epochs: int
+    batch_size: int
+    n_batches: int
+    epoch: int = 0  # finished epochs
+    batch: int = 0  # finished batches of the current epoch
+    step: int = 0  # updates since the start
+    tally: Tally = field(default_factory=dict)  # of the current epoch, so far
+    best: dict[str, Any] = field(default_factory=dict)  # epoch, metrics, weights
+    history: list[Metrics] = field(default_factory=list)
+    samples_per_second: float = 0.0
+    stop_reason: str = ""
+
+
+class Callback(Protocol):
+    """What else happens during a fit; every method may be left out."""
+
+    def fit_start(self, session: Session) -> None:
+        """Before the first update, also of a resumed fit."""
+
+    def progress(self, session: Session) -> None:
+        """A few times a second while training."""
+
+    def epoch_end(self, session: Session, metrics: Metrics) -> None:
+        """After an epoch's validation; metrics by full name ("val/loss")."""
+
+    def fit_end(self, session: Session, tally: Tally, metrics: Metrics) -> None:
+        """After the test split was judged: its tally, and the final metrics."""
+
+    def close(self, session: Session) -> None:
+        """Always at the end, also after an error."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What an exact continuation needs: plain types only."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+class Trainer:
+    """Trains a learner on a data set.
+
+    monitor, mode: which validation metric is the best, and whether least or greatest. test_weights: what the one
+    look at the test split judges, the best weights or (as much coursework does) the last. checkpoint_seconds: an
+    epoch's end writes a checkpoint when the last one is at least this old; checkpoint_steps also writes one every
+    so many updates. log_steps: every how many updates the loss goes to TensorBoard (0: never).
+    """
+
+    def __init__(
+        self,
+        max_epochs: int,
+        batch_size: int,
+        seed: int = 0,
+        eval_batch_size: int = 1024,
+        monitor: str = "val/loss",
+        mode: Literal["min", "max"] = "min",
+        test_weights: Literal["best", "last"] = "best",
+        device: str = "auto",
+        checkpoint_seconds: float = 10.0,
+        checkpoint_steps: int = 0,
+        log_steps: int = 50,
+        callbacks: Mapping[str, Callback | None] | None = None,
+    ) -> None:
+        if not monitor.startswith("val/"):
+            raise ValueError(f"monitor {monitor!r} is not a val/ metric: selection must not look at train or test")
+        if max_epochs < 1 or batch_size < 1 or eval_batch_size < 1:
+            raise ValueError("max_epochs, batch_size and eval_batch_size must be at least 1")
+        self.max_epochs, self.batch_size, self.eval_batch_size, self.seed = max_epochs, batch_size, eval_batch_size, seed
+        self.monitor, self.mode, self.test_weights, self.device = monitor, mode, test_weights, device
+        self.checkpoint_seconds, self.checkpoint_steps, self.log_steps = checkpoint_seconds, checkpoint_steps, log_steps
+        self.callbacks = {name: callback for name, callback in (callbacks or {}).items() if callback is not None}
+        self._saved_at = -math.inf
+
+    def fit(self, learner: Learner, dataset: Dataset, run: Run) -> Metrics:
+        """Train, keep the best weights, judge test once. A run that was interrupted goes on where it stopped."""
+        device = choose_device(self.device)
+        learner.to(device)
+        dataset = dataset.to(device)
+        n_batches = dataset.train.n_batches(self.batch_size)
+        session = Session(learner, dataset, run, self.max_epochs, self.batch_size, n_batches)
+        if run.resuming:
+            self._restore(session)
+        try:
+            self._call("fit_start", session)
+            with _interruptible() as interrupted:
+                while session.epoch < self.max_epochs and not session.stop_reason:
+                    self._train_epoch(session, interrupted)
+                    self._close_epoch(session)
+            return self._finish(session)
+        finally:
+            self._call("close", session)
+
+    def rehearse(self, learner: Learner, dataset: Dataset) -> Metrics:
+        """One update and one evaluation on two items, of parts built for this only: raises what would go wrong."""
+        batch = next(iter(dataset.train.batches(2)))
+        learner.update(batch)
+        metrics = read_tally(learner.evaluate(batch), "val/")
+        if self.monitor not in metrics:
+            raise ValueError(f"monitor {self.monitor!r} is not measured; there are {', '.join(sorted(metrics))}")
+        return metrics
+
+    # -- one epoch --------------------------------------------------------------------------------------------
+
+    def _train_epoch(self, session: Session, interrupted: threading.Event) -> None:
+        learner, recent = session.learner, []
+        started, drained, first = time.perf_counter(), time.perf_counter(), session.batch
+        split = session.dataset.train
+        for batch in split.epoch(session.batch_size, self.seed, session.epoch, start=session.batch):
+            recent.append(learner.update(batch))
+            session.batch += 1
+            session.step += 1
+            if len(recent) >= DRAIN_STEPS or time.perf_counter() - drained > DRAIN_SECONDS:
+                self._drain(session, recent)
+                drained = time.perf_counter()
+                session.samples_per_second = (session.batch - first) * session.batch_size / (drained - started)
+                self._call("progress", session)
+            if interrupted.is_set():
+                self._drain(session, recent)
+                self._save(session)
+                raise Interrupted(f"Interrupted in epoch {session.epoch + 1} after step {session.step}.")
+            if self.checkpoint_steps and session.step % self.checkpoint_steps == 0:
+                self._drain(session, recent)
+                self._save(session)
+        self._drain(session, recent)
+        n_samples = min((session.batch - first) * session.batch_size, len(split))
+        session.samples_per_second = n_samples / max(time.perf_counter() - started, 1e-9)
+
+    def _drain(self, session: Session, recent: list[Tally]) -> None:
+        """Move the tallies of the recent updates to the host, check the losses, record them."""
+        if not recent:
+            return
+        losses = _ratios([tally["loss"] for tally in recent])
+        first = session.step - len(recent) + 1
+        values = [(first + i, ratio.values("")[""]) for i, ratio in enumerate(losses)]
+        for step, value in values:
+            if not math.isfinite(value):
+                rates = ", ".join(f"{name} {rate:g}" for name, rate in session.learner.rates().items())
+                raise UserError(
+                    f"The training loss became {value} at step {step} (epoch {session.epoch + 1}, {rates}): "
+                    "a smaller learning rate, gradient clipping (learner.clip_norm) or other scaling may help."
+                )
+        if self.log_steps:
+            session.run.board.series("step/loss", [(s, v) for s, v in values if s % self.log_steps == 0])
+        for name in recent[0]:
+            entries = [tally[name] for tally in recent]
+            for entry in _ratios(entries) if isinstance(entries[0], Ratio) else entries:
+                session.tally = add_tallies(session.tally, {name: entry})
+        recent.clear()
+
+    def _close_epoch(self, session: Session) -> None:
+        """Validate, keep the best weights, record, save."""
+        validated = time.perf_counter()
+        metrics = read_tally(session.tally, "train/") | read_tally(self._judge(session, session.dataset.val), "val/")
+        timings = {
+            "samples_per_second": session.samples_per_second,
+            "validation_seconds": time.perf_counter() - validated,
+        }
+        rates = session.learner.rates()
+        session.epoch += 1
+        session.batch, session.tally = 0, {}
+        session.history.append(metrics)
+        self._keep_best(session, metrics)
+        session.learner.end_epoch(metrics)
+        session.run.log({**metrics, **rates}, session.step, session.epoch, timings)
+        self._call("epoch_end", session, metrics)
+        last = session.epoch == self.max_epochs or bool(session.stop_reason)
+        if last or time.monotonic() - self._saved_at >= self.checkpoint_seconds:
+            self._save(session)
+
+    def _judge(self, session: Session, split: Split) -> Tally:
+        tally: Tally = {}
+        for batch in split.batches(self.eval_batch_size):
+            tally = add_tallies(tally, session.learner.evaluate(batch))
+        return tally
+
+    def _keep_best(self, session: Session, metrics: Metrics) -> None:
+        if self.monitor not in metrics:
+            raise UserError(f"monitor {self.monitor!r} is not measured; there are {', '.join(sorted(metrics))}.")
+        value = metrics[self.monitor]
+        old = session.best.get("metrics", {}).get(self.monitor, math.nan)
+        if math.isnan(old) or (value < old if self.mode == "min" else value > old):
+            weights = {name: tensor.clone() for name, tensor in session.learner.weights().items()}
+            session.best = {"epoch": session.epoch, "metrics": metrics, "weights": weights}
+
+    # -- the end ----------------------------------------------------------------------------------------------
+
+    def _finish(self, session: Session) -> Metrics:
+        learner, run, folder = session.learner, session.run, session.run.folder / "checkpoints"
+        checkpoints.save_weights(folder / "last.safetensors", learner.weights(), {"epoch": session.epoch})
+        about = {"epoch": session.best["epoch"], self.monitor: session.best["metrics"][self.monitor]}
+        checkpoints.save_weights(folder / "best.safetensors", session.best["weights"], about)
+        chosen, epoch = session.history[-1], session.epoch
+        if self.test_weights == "best":
+            learner.load_weights(session.best["weights"])
+            chosen, epoch = session.best["metrics"], session.best["epoch"]
+        tally = self._judge(session, session.dataset.test)
+        metrics = {**chosen, **read_tally(tally, "test/")}
+        run.log(read_tally(tally, "test/"), session.step, session.epoch)
+        run.board.scalars({f"final/{name}": value for name, value in metrics.items()}, session.step)
+        self._call("fit_end", session, tally, metrics)
+        n_parameters, n_trainable = learner.n_parameters()
+        run.finish(
+            metrics,
+            epoch=epoch,
+            epochs=session.epoch,
+            steps=session.step,
+            weights=self.test_weights,
+            monitor=self.monitor,
+            mode=self.mode,
+            best_epoch=session.best["epoch"],
+            stop_reason=session.stop_reason,
+            test_looks=1,
+            parameters=n_parameters,
+            trainable=n_trainable,
+            dataset=session.dataset.summary(),
+        )
+        return metrics
+
+    # -- exact continuation -----------------------------------------------------------------------------------
+
+    def _save(self, session: Session) -> None:
+        state = {
+            "learner": session.learner.state_dict(),
+            "random": checkpoints.random_state(),
+            "positions": session.run.positions(),
+            "callbacks": {name: callback.state_dict() for name, callback in self.callbacks.items()},
+            "epoch": session.epoch,
+            "batch": session.batch,
+            "step": session.step,
+            "tally": {name: [type(entry).__name__, *astuple(entry)] for name, entry in session.tally.items()},
+            "best": session.best,
+            "history": session.history,
+            "stop_reason": session.stop_reason,
+        }
+        checkpoints.save(session.run.folder / "checkpoints", state)
+        self._saved_at = time.monotonic()
+
+    def _restore(self, session: Session) -> None:
+        state = checkpoints.load(session.run.folder / "checkpoints")
+        session.run.cut_back(state["positions"] if state else {})
+        if state is None:
+            return
+        session.learner.load_state_dict(state["learner"])
+        checkpoints.set_random_state(state["random"])
+        for name, callback in self.callbacks.items():
+            callback.load_state_dict(state["callbacks"].get(name, {}))
+        session.epoch, session.batch, session.step = state["epoch"], state["batch"], state["step"]
+        session.tally = {name: getattr(types, kind)(*fields) for name, (kind, *fields) in state["tally"].items()}
+        session.best, session.history, session.stop_reason = state["best"], state["history"], state["stop_reason"]
+
+    def _call(self, hook: str, session: Session, *arguments: Any) -> None:
+        for callback in self.callbacks.values():
+            getattr(callback, hook)(session, *arguments)
+
+
+def _ratios(entries: list[Ratio]) -> list[Ratio]:
+    """The same ratios as host numbers, with one copy from the device for all of them."""
+    sums, counts = _numbers([e.sum for e in entries]), _numbers([e.count for e in entries])
+    return [Ratio(s, c) for s, c in zip(sums, counts, strict=True)]
+
+
+def _numbers(values: list[Any]) -> list[Any]:
+    return torch.stack(values).tolist() if isinstance(values[0], torch.Tensor) else values
+
+
+def choose_device(name: str) -> torch.device:
+    """auto: cuda, else mps, else cpu. Raises UserError for a device that is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        there = f"{torch.cuda.device_count()} CUDA devices" if torch.cuda.is_available() else "no CUDA device"
+        raise UserError(f"trainer.device={name} cannot be used: this machine has {there}.") from error
+    return device
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """Ctrl-C and SIGTERM set an event, so that the step in progress is finished and saved; a second one kills."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def ask(signum: int, frame: Any) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    old = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

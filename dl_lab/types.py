@@ -1,0 +1,204 @@
+"""The vocabulary every part shares: tallies, batches, data sets, and the protocols at the seams.
+
+Nothing here imports torch at run time, so that commands which only read records stay fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from dl_lab.run import Run
+
+Metrics: TypeAlias = dict[str, float]
+Batch: TypeAlias = Any  # a NamedTuple of tensors whose first axis is the batch
+
+
+class UserError(Exception):
+    """Something the user can mend; the command prints the message alone and exits with `exit_code`."""
+
+    exit_code = 1
+
+
+class ConfigError(UserError):
+    """The configuration is wrong: found before anything was built or written."""
+
+    exit_code = 2
+
+
+class Interrupted(UserError):
+    """The user (or the system) asked the run to stop; it did so after the step in progress."""
+
+    exit_code = 130
+
+
+class Measure(Protocol):
+    """One entry of a tally: adds up exactly over uneven batches, is read once per epoch."""
+
+    def __add__(self, other: Any, /) -> Any: ...
+
+    def values(self, name: str) -> Metrics:
+        """The metrics it amounts to, by their full names; waits for the device."""
+        ...
+
+
+Tally: TypeAlias = dict[str, Any]  # name -> Measure
+
+
+@dataclass(slots=True)
+class Ratio:
+    """A mean kept as a ratio of sums, on the device until it is read."""
+
+    sum: Tensor | float
+    count: Tensor | int
+
+    def __add__(self, other: Ratio) -> Ratio:
+        return Ratio(self.sum + other.sum, self.count + other.count)
+
+    def values(self, name: str) -> Metrics:
+        return {name: float(self.sum) / float(self.count)}
+
+
+@dataclass(slots=True)
+class Confusion:
+    """Counts by (true class, predicted class): an integer matrix (n_classes, n_classes)."""
+
+    counts: Tensor
+
+    def __add__(self, other: Confusion) -> Confusion:
+        return Confusion(self.counts + other.counts)
+
+    def values(self, name: str) -> Metrics:
+        """Balanced accuracy: the mean recall of the classes that occur."""
+        counts = self.counts.double().cpu()
+        present = counts.sum(dim=1) > 0
+        recall = counts.diagonal()[present] / counts.sum(dim=1)[present]
+        return {"balanced_accuracy": float(recall.mean())}
+
+
+def add_tallies(total: Tally, part: Tally) -> Tally:
+    """The tally of both; a name that only one of them has is kept."""
+    return {**total, **{name: total[name] + part[name] if name in total else part[name] for name in part}}
+
+
+def read_tally(tally: Tally, prefix: str = "") -> Metrics:
+    """{"loss": Ratio} -> {"<prefix>loss": 0.12}."""
+    return {prefix + key: value for name, entry in tally.items() for key, value in entry.values(name).items()}
+
+
+class LabelledBatch(NamedTuple):
+    """Inputs x (batch, ...) and class labels y (batch,) int64."""
+
+    x: Tensor
+    y: Tensor
+
+
+class Split(Protocol):
+    """One part of a data set."""
+
+    def __len__(self) -> int: ...
+
+    def batches(self, batch_size: int) -> Iterator[Batch]:
+        """Every item once, in the stored order (the last batch may be smaller)."""
+        ...
+
+    def epoch(self, batch_size: int, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Every item once, in an order that depends on (seed, epoch) only; `start` skips that many batches."""
+        ...
+
+    def n_batches(self, batch_size: int) -> int: ...
+
+    def to(self, device: torch.device) -> Split:
+        """The same split whose batches come out on `device`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Train, validation and test splits, and what must be said about them.
+
+    `label` says how much of the official data this is: "full" (checksum or counts match the release),
+    "part" (real but not whole, or not the official copy) or "generated". `fingerprint` identifies the content.
+    """
+
+    name: str
+    label: Literal["full", "part", "generated"]
+    train: Split
+    val: Split
+    test: Split
+    fingerprint: str
+    class_names: tuple[str, ...] = ()
+    note: str = ""
+    extras: Mapping[str, Any] = field(default_factory=dict)
+
+    def to(self, device: torch.device) -> Dataset:
+        return replace(
+            self, train=self.train.to(device), val=self.val.to(device), test=self.test.to(device)
+        )
+
+    def summary(self) -> dict[str, Any]:
+        sizes = {"train": len(self.train), "val": len(self.val), "test": len(self.test)}
+        return {
+            "name": self.name,
+            "label": self.label,
+            "note": self.note,
+            "fingerprint": self.fingerprint,
+            "sizes": sizes,
+        }
+
+
+class Task(Protocol):
+    """What is optimised and what is measured."""
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tally]:
+        """The scalar to minimise (a mean over the batch) and the tally of the batch."""
+        ...
+
+    def measure(self, model: nn.Module, batch: Batch) -> Tally:
+        """The tally of an evaluation batch: at least what `loss` tallies."""
+        ...
+
+
+class Learner(Protocol):
+    """How one batch changes, or judges, the model."""
+
+    def to(self, device: torch.device) -> None: ...
+
+    def update(self, batch: Batch) -> Tally: ...
+
+    def evaluate(self, batch: Batch) -> Tally: ...
+
+    def end_epoch(self, metrics: Metrics) -> None:
+        """Called after each epoch's validation: the place of per-epoch schedules."""
+        ...
+
+    def rates(self) -> Metrics:
+        """What is scheduled, by name: {"lr": 0.1}."""
+        ...
+
+    def weights(self) -> dict[str, Tensor]:
+        """What `predict` needs, and what "best" keeps."""
+        ...
+
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None: ...
+
+    def n_parameters(self) -> tuple[int, int]:
+        """(all, trainable)."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything an exact continuation needs: tensors and plain types only."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+class Experiment(Protocol):
+    """Anything a YAML may run."""
+
+    def __call__(self, run: Run) -> Metrics: ...
