@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from dl_lab.types import Metrics
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from torch.utils.tensorboard import SummaryWriter
 
 
@@ -23,48 +22,59 @@ class TensorBoard:
 
     def __init__(self) -> None:
         self._writer: SummaryWriter | None = None
+        self._session: tuple[Path, dict[str, Any], str] | None = None
 
     def start(self, folder: Path, hparams: Mapping[str, Any], config_text: str) -> None:
-        from tensorboard.plugins.hparams import summary_v2
-        from torch.utils.tensorboard import SummaryWriter
+        """Remember what the session is about; the file is opened at the first record, after the first step."""
+        plain = {key: value for key, value in hparams.items() if isinstance(value, bool | int | float | str)}
+        self._session = (folder, plain, config_text)
 
-        resuming = any(folder.glob("events.out.tfevents.*"))
-        self._writer = SummaryWriter(str(folder))
-        self._events = self._writer._get_file_writer()
-        if not resuming:
-            plain = {key: value for key, value in hparams.items() if isinstance(value, bool | int | float | str)}
-            self._events.add_summary(summary_v2.hparams_pb(plain, trial_id=folder.name))
-            self._writer.add_text("config", "    " + config_text.replace("\n", "\n    "), 0)
+    def _events(self) -> Any:
+        """The event file, opened with the session's start; a resumed run continues its session."""
+        if self._writer is None:
+            assert self._session is not None, "start() comes first"
+            from torch.utils.tensorboard import SummaryWriter
+
+            folder, hparams, config_text = self._session
+            resuming = any(folder.glob("events.out.tfevents.*"))
+            self._writer = SummaryWriter(str(folder))
+            if not resuming:
+                from tensorboard.plugins.hparams import summary_v2
+
+                self._writer._get_file_writer().add_summary(summary_v2.hparams_pb(hparams, trial_id=folder.name))
+                self._writer.add_text("config", "    " + config_text.replace("\n", "\n    "), 0)
+        return self._writer._get_file_writer()
 
     def scalars(self, values: Metrics, step: int) -> None:
         """All values in one event: a tenth of the cost of one `add_scalar` each."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        if self._writer is not None:
-            entries = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
-            self._events.add_summary(Summary(value=entries), step)
+        entries = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        self._events().add_summary(Summary(value=entries), step)
 
     def series(self, name: str, values: Sequence[tuple[int, float]]) -> None:
         """A scalar of many steps at once."""
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        if self._writer is not None:
-            wall_time = time.time()
-            for step, value in values:
-                summary = Summary(value=[Summary.Value(tag=name, simple_value=value)])
-                self._events.event_writer.add_event(Event(wall_time=wall_time, step=step, summary=summary))
+        wall_time, writer = time.time(), self._events().event_writer
+        for step, value in values:
+            summary = Summary(value=[Summary.Value(tag=name, simple_value=value)])
+            writer.add_event(Event(wall_time=wall_time, step=step, summary=summary))
 
-    def figure(self, name: str, figure: Figure, step: int) -> None:
-        if self._writer is not None:
-            self._writer.add_figure(name, figure, step, close=False)
+    def image(self, name: str, png: bytes, step: int) -> None:
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        width, height = int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")  # PNG's IHDR
+        image = Summary.Image(encoded_image_string=png, colorspace=4, width=width, height=height)
+        self._events().add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
 
     def flush(self) -> None:
         if self._writer is not None:
             self._writer.flush()
 
     def finish(self, ok: bool) -> None:
-        if self._writer is None:
+        if self._session is None:
             return
         from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
@@ -73,6 +83,7 @@ class TensorBoard:
         end = plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=time.time())
         about = metadata.create_summary_metadata(plugin_data_pb2.HParamsPluginData(session_end_info=end))
         value = Summary.Value(tag=metadata.SESSION_END_INFO_TAG, metadata=about, tensor=metadata.NULL_TENSOR)
-        self._events.add_summary(Summary(value=[value]))
-        self._writer.close()
-        self._writer = None
+        self._events().add_summary(Summary(value=[value]))
+        if self._writer is not None:
+            self._writer.close()
+        self._writer = self._session = None

@@ -15,12 +15,12 @@ import platform
 import shlex
 import socket
 import subprocess
+import sys
 import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -75,7 +75,7 @@ class Board(Protocol):
 
     def series(self, name: str, values: Sequence[tuple[int, float]]) -> None: ...
 
-    def figure(self, name: str, figure: Figure, step: int) -> None: ...
+    def image(self, name: str, png: bytes, step: int) -> None: ...
 
     def flush(self) -> None: ...
 
@@ -91,7 +91,7 @@ class NoBoard:
 
     def series(self, name: str, values: Sequence[tuple[int, float]]) -> None: ...
 
-    def figure(self, name: str, figure: Figure, step: int) -> None: ...
+    def image(self, name: str, png: bytes, step: int) -> None: ...
 
     def flush(self) -> None: ...
 
@@ -226,7 +226,7 @@ class Run:
         figure.savefig(image, format="png", dpi=120)
         path = self.folder / "figures" / f"{name}.png"
         write_atomic(path, image.getvalue())
-        self.board.figure(name, figure, step)
+        self.board.image(name, image.getvalue(), step)
         return path
 
     # -- exact continuation -----------------------------------------------------------------------------------
@@ -339,7 +339,7 @@ def describe_environment(command: Sequence[str]) -> dict[str, Any]:
         "host": socket.gethostname(),
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
-        "packages": dict(sorted((d.metadata["Name"], d.version) for d in distributions() if d.metadata["Name"])),
+        "packages": _packages(),
         **_git_state(),
     }
 
@@ -350,6 +350,12 @@ def describe_devices() -> dict[str, Any]:
 
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {"torch": torch.__version__, "cuda": torch.version.cuda, "gpus": gpus, "threads": torch.get_num_threads()}
+
+
+def _packages() -> dict[str, str]:
+    """Installed packages by the names of their metadata folders: reading each one's metadata takes 20 times as long."""
+    folders = [path for entry in sys.path if entry for path in Path(entry).glob("*.dist-info")]
+    return dict(sorted(folder.name.removesuffix(".dist-info").rsplit("-", 1) for folder in folders))  # type: ignore[misc]
 
 
 def _cpu_name() -> str:

@@ -30,6 +30,7 @@ class LogisticRegression:
         n_features: int,
         n_classes: int,
         lr: float,
+        *,
         bias: bool = True,
         initial: ArrayLike | None = None,
         guard: float = 0.0,

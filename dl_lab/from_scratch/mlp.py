@@ -1,7 +1,6 @@
 """Multilayer perceptron with one hidden layer and hand-written back-propagation.
 
-IST Deep Learning 2023/24, homework 1, question 1.2b: 784-200-4, weights N(.1, .1^2), biases 0, one sample a
-step.
+IST Deep Learning 2023/24, homework 1, question 1.2b: 784-200-4, weights N(.1, .1^2), biases 0, batch size 1.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,8 @@ class MLP:
 
     W1 (hidden, n_features), b1 (hidden,), W2 (n_classes, hidden), b2 (n_classes,). The weights are drawn W1
     first, then W2, from NumPy's legacy generator, as the skeleton does.
+
+    A step rounds exactly as `W1 -= lr * np.outer(dz1, x)` and the other formulas written plainly do.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class MLP:
         hidden: int,
         lr: float,
         seed: int | Sequence[int],
+        *,
         mean: float = 0.1,
         std: float = 0.1,
     ) -> None:
@@ -42,10 +44,9 @@ class MLP:
         self.b1 = np.zeros(hidden)
         self.W2 = random.normal(mean, std, (n_classes, hidden))
         self.b2 = np.zeros(n_classes)
-        self._h = np.empty(hidden)
+        # Work space: a step allocates nothing.
+        self._h, self._dz1, self._z2 = np.empty(hidden), np.empty(hidden), np.empty(n_classes)
         self._buffer1, self._buffer2 = np.empty_like(self.W1), np.empty_like(self.W2)
-        self._dz1 = np.empty(hidden)
-        self._z2 = np.empty(n_classes)
 
     def update(self, x: ArrayLike, y: ArrayLike) -> float:
         """Learns from x (n, n_features), y (n,) sample by sample in this order.

@@ -19,7 +19,7 @@ class Perceptron:
     result does not depend on the order of summation, hence neither on the BLAS nor on the machine.
     """
 
-    def __init__(self, n_features: int, n_classes: int, bias: bool = True) -> None:
+    def __init__(self, n_features: int, n_classes: int, *, bias: bool = True) -> None:
         check_sizes(n_features=n_features, n_classes=n_classes)
         self.n_features = n_features
         self.n_classes = n_classes

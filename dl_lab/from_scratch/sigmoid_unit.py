@@ -23,7 +23,7 @@ class SigmoidUnit:
     nothing either.
     """
 
-    def __init__(self, n_features: int, lr: float, seed: int | Sequence[int], bias: bool = False) -> None:
+    def __init__(self, n_features: int, lr: float, seed: int | Sequence[int], *, bias: bool = False) -> None:
         check_sizes(n_features=n_features)
         check_lr(lr)
         self.n_features = n_features

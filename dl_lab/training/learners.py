@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from dl_lab.training.startup import plain_step, spare_compiler
 from dl_lab.types import Batch, Metrics, Tally, Task, add_tallies
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -44,11 +45,14 @@ class GradientLearner:
         self.model, self.task = model, task
         self.forward = torch.compile(model) if compile else model
         self.trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        if not compile:
+            spare_compiler()
         self.optimizer = optimizer(self.trainable)
         self.scheduler = scheduler(self.optimizer) if scheduler else None
         self.schedule_every, self.clip_norm, self.accumulation = schedule_every, clip_norm, accumulation
         self.precision, self.channels_last = precision, channels_last
-        self.scaler = torch.amp.GradScaler(enabled=False)
+        self.step = plain_step(self.optimizer)
+        self.scaler: torch.amp.GradScaler | None = None  # fp16 on a GPU only
         self.device = torch.device("cpu")
 
     def to(self, device: torch.device) -> None:
@@ -56,7 +60,8 @@ class GradientLearner:
         self.model.to(device)
         if self.channels_last:
             self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "fp16" and device.type == "cuda")
+        if self.precision == "fp16" and device.type == "cuda":
+            self.scaler = torch.amp.GradScaler(device.type)
 
     def update(self, batch: Batch) -> Tally:
         if not self.model.training:
@@ -65,17 +70,25 @@ class GradientLearner:
         for part, share in self._micro_batches(batch):
             with self._autocast():
                 loss, part_tally = self.task.loss(self.forward, part)
-            self.scaler.scale(loss if share == 1 else loss * share).backward()
+            loss = loss if share == 1 else loss * share
+            (self.scaler.scale(loss) if self.scaler else loss).backward()
             tally = add_tallies(tally, part_tally) if tally else part_tally
-        if self.clip_norm is not None:
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.trainable, self.clip_norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        self._move_weights()
         self.optimizer.zero_grad(set_to_none=True)
         if self.scheduler is not None and self.schedule_every == "step":
             self.scheduler.step()
         return tally
+
+    def _move_weights(self) -> None:
+        if self.scaler and self.clip_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+        if self.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.trainable, self.clip_norm)
+        if self.scaler:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        else:
+            self.step()
 
     @torch.no_grad()
     def evaluate(self, batch: Batch) -> Tally:
@@ -128,7 +141,7 @@ class GradientLearner:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict() if self.scheduler else {},
-            "scaler": self.scaler.state_dict(),
+            "scaler": self.scaler.state_dict() if self.scaler else {},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -136,4 +149,5 @@ class GradientLearner:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
-        self.scaler.load_state_dict(state["scaler"])
+        if self.scaler is not None:
+            self.scaler.load_state_dict(state["scaler"])
