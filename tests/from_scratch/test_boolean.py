@@ -76,7 +76,7 @@ def test_wrong_weights_make_mistakes(build):
         replace(net, W=-net.W),
         replace(net, v=-net.v),
         replace(net, c=net.c - 2),
-        replace(net, c=net.c + 1),
+        replace(net, c=net.c + 3),
         replace(net, W=net.W * np.array([[1, 1, 1, -1]])),
         replace(net, activation=relu if build is sign_net else sign),
     ]

@@ -35,9 +35,9 @@ def test_it_depends_on_seed_and_epoch_alone():
 def test_the_global_generator_agrees_and_is_left_alone():
     np.random.seed(42)
     first = np.random.permutation(50)
-    state = np.random.get_state()[1].copy()
+    state = np.random.get_state(legacy=False)["state"]["key"].copy()
     np.testing.assert_array_equal(cumulative_order(50, 42, 0), first)
-    np.testing.assert_array_equal(np.random.get_state()[1], state)
+    np.testing.assert_array_equal(np.random.get_state(legacy=False)["state"]["key"], state)
 
 
 def test_the_answer_belongs_to_the_caller():
