@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
-from conftest import ROOT
 
-EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
+import dl_lab.conf
+
+CONF = Path(dl_lab.conf.__file__).parent
+EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_opens_with_its_question(name):
-    lines = (ROOT / "conf" / "experiment" / f"{name}.yaml").read_text().splitlines()
+    lines = (CONF / "experiment" / f"{name}.yaml").read_text().splitlines()
     assert lines[0] == "# @package _global_"
     comment = " ".join(line.lstrip("# ") for line in lines[1:] if line.startswith("#"))
     assert "?" in comment, f"{name}.yaml asks no question"
