@@ -1,3 +1,5 @@
+# pyright: reportAttributeAccessIssue=false
+# (the modules that protobuf generates have no types)
 """TensorBoard events in the run's own folder: scalars, figures, text, and one filled HParams session."""
 
 from __future__ import annotations

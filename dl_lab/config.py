@@ -7,8 +7,10 @@ allow-list, exist, and take the arguments given; only then is anything built, an
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import inspect
+import json
 import os
 import re
 import typing
@@ -82,9 +84,56 @@ class Composer:
         HydraConfig.instance().set_config(config)
         return config
 
+    def is_multirun(self, overrides: Sequence[str]) -> bool:
+        """Whether hydra.mode, in the config or on the command line, asks for a sweep without -m."""
+        if any(word == "hydra.mode=MULTIRUN" for word in overrides):
+            return True
+        return str(self.load(overrides).hydra.mode) in ("MULTIRUN", "RunMode.MULTIRUN")
+
     def compose(self, overrides: Sequence[str]) -> Composed:
         """One job, resolved. Raises ConfigError for an unknown key or value, and for what is still missing."""
         return resolve(self.load(overrides), overrides)
+
+    def compose_all(self, jobs: Sequence[Sequence[str]]) -> list[Composed]:
+        """Many jobs, as `compose` would give each: every distinct set of group choices is composed once.
+
+        Jobs that differ in plain values only are copies of the first with the values put in, wherever an
+        interpolation repeats them.
+        """
+        groups = set(self.loader.list_groups(""))
+        families: dict[tuple[tuple[str, ...], ...], list[int]] = {}
+        for i, job in enumerate(jobs):
+            families.setdefault(_family(job, groups), []).append(i)
+        composed: dict[int, Composed] = {}
+        for (_, varying), members in families.items():
+            composed |= self._compose_family([jobs[i] for i in members], members, varying)
+        return [composed[i] for i in range(len(jobs))]
+
+    def _compose_family(
+        self, jobs: Sequence[Sequence[str]], numbers: Sequence[int], varying: Sequence[str]
+    ) -> dict[int, Composed]:
+        first = self.compose(jobs[0])
+        places: dict[str, list[tuple[Any, ...]]] = {}
+        for key in varying:
+            other = next((job for job in jobs if _value_of(job, key) != _value_of(jobs[0], key)), None)
+            if other is not None:
+                changed = [_word_of(other, key) if word.partition("=")[0] == key else word for word in jobs[0]]
+                found = _places(
+                    first.config, self.compose(changed).config, _value_of(jobs[0], key), _value_of(other, key)
+                )
+                if found is None:  # something is derived from the value: compose each job
+                    return {i: self.compose(job) for i, job in zip(numbers, jobs, strict=True)}
+                places[key] = found
+        return {
+            i: Composed(
+                _with_values(first.config, [(p, _value_of(job, key)) for key, ps in places.items() for p in ps]),
+                first.run_dir,
+                list(job),
+                first.choices,
+                first.hydra_yaml,
+            )
+            for i, job in zip(numbers, jobs, strict=True)
+        }
 
     def groups(self) -> dict[str, list[str]]:
         """Config group -> its options."""
@@ -136,7 +185,76 @@ def resolve(config: Any, overrides: Sequence[str]) -> Composed:
     except OmegaConfBaseException as error:
         raise ConfigError(_tidy(error)) from error
     choices = {name: choice for name, choice in choices.items() if not name.startswith("hydra/")}
-    return Composed(plain, run_dir, list(overrides), choices, OmegaConf.to_yaml(OmegaConf.masked_copy(config, ["hydra"])))
+    return Composed(
+        plain, run_dir, list(overrides), choices, OmegaConf.to_yaml(OmegaConf.masked_copy(config, ["hydra"]))
+    )
+
+
+# -- many jobs ----------------------------------------------------------------------------------------------------
+
+
+def _family(job: Sequence[str], groups: set[str]) -> tuple[tuple[str, ...], ...]:
+    """(all words that are not plain `key=scalar`, with their places; the keys of those that are)."""
+    plain = [word for word in job if _is_plain(word) and word.partition("=")[0] not in groups]
+    keys = tuple(word.partition("=")[0] for word in plain)
+    return tuple("" if word in plain else word for word in job), keys if len(set(keys)) == len(keys) else (
+        *keys,
+        "",
+    )
+
+
+def _is_plain(word: str) -> bool:
+    """`a.b=1`, `a=text`: replaces one existing scalar; nothing is quoted, added, deleted or interpolated."""
+    return re.fullmatch(r"[A-Za-z_][\w.]*=[\w.+-]+", word) is not None and "/" not in word
+
+
+def _word_of(job: Sequence[str], key: str) -> str:
+    return next(word for word in job if word.partition("=")[0] == key)
+
+
+def _value_of(job: Sequence[str], key: str) -> Any:
+    return _parsed(_word_of(job, key))
+
+
+@functools.cache
+def _parsed(word: str) -> Any:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return OverridesParser.create().parse_override(word).value()
+
+
+def _places(
+    one: Any, two: Any, value_one: Any, value_two: Any, path: tuple[Any, ...] = ()
+) -> list[tuple[Any, ...]] | None:
+    """Where two configs differ, if they hold exactly the one and the other value there; else None."""
+    if isinstance(one, dict) and isinstance(two, dict) and one.keys() == two.keys():
+        parts = [_places(one[key], two[key], value_one, value_two, (*path, key)) for key in one]
+    elif isinstance(one, list) and isinstance(two, list) and len(one) == len(two):
+        parts = [_places(a, b, value_one, value_two, (*path, i)) for i, (a, b) in enumerate(zip(one, two, strict=True))]
+    elif type(one) is type(two) and one == two:
+        return []
+    else:
+        same = one == value_one and two == value_two and type(one) is type(value_one) and type(two) is type(value_two)
+        return [path] if same else None
+    return None if any(part is None for part in parts) else [place for part in parts for place in part or []]
+
+
+def _with_values(config: Any, values: Sequence[tuple[tuple[Any, ...], Any]]) -> Any:
+    """A copy of nested plain values with others at the given places."""
+    copied = json.loads(json.dumps(config))
+    for path, value in values:
+        node = copied
+        for key in path[:-1]:
+            node = node[key]
+        node[path[-1]] = value
+    return copied
+
+
+def plain(node: Any) -> Any:
+    """The resolved plain values of a DictConfig."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(node, resolve=True)
 
 
 # -- check --------------------------------------------------------------------------------------------------------
@@ -274,8 +392,13 @@ def build(config: Mapping[str, Any], key: str) -> Any:
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
-    node = OmegaConf.create({"_": config[key]})._get_node("_")  # interpolations are resolved already
+    described, loaded = dict(config[key]), {}
+    if key_of(described.get("dataset")) in _LOADED:
+        loaded["dataset"] = _LOADED[key_of(described.pop("dataset"))]
+    node = OmegaConf.create({"_": described})._get_node("_")  # interpolations are resolved already
     try:
+        if loaded:
+            return instantiate(node, _convert_="object", _partial_=True)(**loaded)
         return instantiate(node, _convert_="object")
     except InstantiationException as error:
         cause = error.__cause__ or error
@@ -286,6 +409,21 @@ def build(config: Mapping[str, Any], key: str) -> Any:
         if isinstance(cause, ValueError | TypeError):
             raise ConfigError(f"{path}: {cause}") from cause
         raise cause from error
+
+
+def load_dataset(config: Mapping[str, Any]) -> None:
+    """Build the data set of a job now, for all later jobs of this process (and its forks) that describe the same."""
+    dataset = config["procedure"].get("dataset")
+    if isinstance(dataset, Mapping) and "_target_" in dataset:
+        _LOADED[key_of(dataset)] = build({"dataset": dataset}, "dataset")
+
+
+_LOADED: dict[str, Any] = {}
+
+
+def key_of(description: Any) -> str:
+    """Equal for equal descriptions."""
+    return json.dumps(description, sort_keys=True, default=str)
 
 
 def rehearse(config: Mapping[str, Any]) -> Any:
@@ -305,6 +443,19 @@ def rehearse(config: Mapping[str, Any]) -> Any:
             raise
         raise ConfigError(f"The parts do not fit together; a first step fails: {_first_line(str(error))}") from error
     return built
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The frozen config of a run, checked again. Raises UserError where it cannot be read."""
+    import yaml
+
+    try:
+        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        config["procedure"]
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise UserError(f"{folder / 'config.yaml'} is not a readable config: {error}.") from error
+    check(config)
+    return config
 
 
 # -- words --------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +33,13 @@ if TYPE_CHECKING:
 HEARTBEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
 DIFF_LIMIT = 1_000_000
-SECRET_FILES = (":(exclude)*.env", ":(exclude)*.pem", ":(exclude)*.key", ":(exclude)*secret*", ":(exclude)*credential*")
+SECRET_FILES = (
+    ":(exclude)*.env",
+    ":(exclude)*.pem",
+    ":(exclude)*.key",
+    ":(exclude)*secret*",
+    ":(exclude)*credential*",
+)
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -112,9 +118,17 @@ class Run:
     resuming: bool = False
     summary: dict[str, Any] = field(default_factory=dict)
     status: dict[str, Any] = field(default_factory=dict)
+    on_progress: Callable[[dict[str, Any]], None] = lambda progress: None  # told a few times a second
 
     @classmethod
-    def create(cls, folder: Path, files: Mapping[str, str], config: dict[str, Any], board: Board, facts: Mapping[str, Any]) -> Run:
+    def create(
+        cls,
+        folder: Path,
+        files: Mapping[str, str],
+        config: dict[str, Any],
+        board: Board,
+        facts: Mapping[str, Any],
+    ) -> Run:
         """`files`: relative path -> text, written first (config.yaml, .hydra/...). `facts`: contents of env.json."""
         try:
             folder.mkdir(parents=True, exist_ok=False)
@@ -321,7 +335,9 @@ def find_run(text: str, outputs: Path) -> Path:
         return found[0]
     if found:
         raise UserError(f"{text!r} fits {len(found)} runs: {', '.join(map(str, found[:4]))} ...")
-    raise UserError(f"No run {text!r} under {outputs}: give its folder or the id at the end of its name (see `dl-lab runs`).")
+    raise UserError(
+        f"No run {text!r} under {outputs}: give its folder or the id at the end of its name (see `dl-lab runs`)."
+    )
 
 
 # -- environment --------------------------------------------------------------------------------------------------
@@ -349,7 +365,12 @@ def describe_devices() -> dict[str, Any]:
     import torch
 
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {"torch": torch.__version__, "cuda": torch.version.cuda, "gpus": gpus, "threads": torch.get_num_threads()}
+    return {
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "gpus": gpus,
+        "threads": torch.get_num_threads(),
+    }
 
 
 def _packages() -> dict[str, str]:

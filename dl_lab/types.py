@@ -137,9 +137,7 @@ class Dataset:
     extras: Mapping[str, Any] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> Dataset:
-        return replace(
-            self, train=self.train.to(device), val=self.val.to(device), test=self.test.to(device)
-        )
+        return replace(self, train=self.train.to(device), val=self.val.to(device), test=self.test.to(device))
 
     def summary(self) -> dict[str, Any]:
         sizes = {"train": len(self.train), "val": len(self.val), "test": len(self.test)}
@@ -179,6 +177,10 @@ class Learner(Protocol):
 
     def rates(self) -> Metrics:
         """What is scheduled, by name: {"lr": 0.1}."""
+        ...
+
+    def notes(self) -> dict[str, Any]:
+        """What a record of the run must say about how it was trained: plain values by name."""
         ...
 
     def weights(self) -> dict[str, Tensor]:

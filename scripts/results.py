@@ -18,7 +18,18 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-COLUMNS = ("id", "experiment", "data", "metric", "measured", "published", "source", "seed", "epochs", "seconds")
+COLUMNS = (
+    "id",
+    "experiment",
+    "data",
+    "metric",
+    "measured",
+    "published",
+    "source",
+    "seed",
+    "epochs",
+    "seconds",
+)
 COLUMNS += ("hardware", "date", "command")
 MARKS = ("<!-- results -->", "<!-- end of results -->")
 
@@ -91,7 +102,10 @@ def markdown(paths: list[Path]) -> str:
     for path in paths:
         rows = list(csv.DictReader(path.open(encoding="utf-8")))
         lines = [f"**{path.stem.replace('_', ' ').capitalize()}**", ""]
-        lines += ["| experiment | data | metric | measured | published | epochs | seed | s |", "|---|---|---|---|---|---|---|---|"]
+        lines += [
+            "| experiment | data | metric | measured | published | epochs | seed | s |",
+            "|---|---|---|---|---|---|---|---|",
+        ]
         for row in rows:
             name = f"{row['experiment']} ({row['id']})" if row["id"] else row["experiment"]
             extra = _delta(row["command"])

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dl_lab import config as configs
-from dl_lab.run import Run, describe_devices, describe_environment, to_json
+from dl_lab.run import Run, describe_devices, describe_environment
+from dl_lab.sweeps.identity import cost_key
 from dl_lab.types import Interrupted, Metrics, UserError
 
-HYDRA_FLAGS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc", "--package", "-p", "--resolve")
+HYDRA_FLAGS = (
+    "--cfg",
+    "-c",
+    "--info",
+    "-i",
+    "--hydra-help",
+    "--shell-completion",
+    "-sc",
+    "--package",
+    "-p",
+    "--resolve",
+)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -20,8 +33,10 @@ def main(argv: Sequence[str]) -> int:
         return _hydra(argv)
     options = parse(argv)
     composer = configs.Composer(options.config_dir, options.config_name)
-    if options.multirun:
-        raise UserError("sweeps: not yet")
+    if options.multirun or composer.is_multirun(options.overrides):
+        from dl_lab.commands import sweep
+
+        return sweep.main([word for word in argv if word not in ("-m", "--multirun")])
     composed = composer.compose(options.overrides)
     execute(composed, ["dl-lab", *argv])
     return 0
@@ -34,6 +49,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--multirun", "-m", action="store_true")
     parser.add_argument("--config-dir", "-cd")
     parser.add_argument("--config-name", "-cn", default="config")
+    if any(word in ("-m", "--multirun") for word in argv):
+        return argparse.Namespace(multirun=True, config_dir=None, config_name="config", overrides=[])
     options, unknown = parser.parse_known_intermixed_args(list(argv))
     flags = [word for word in unknown if word.startswith("-")]
     if flags:
@@ -64,19 +81,27 @@ def execute(composed: configs.Composed, command: Sequence[str], quiet: bool = Fa
         torch.set_num_threads(config["threads"])
     configs.rehearse(config)
     board = configs.build(config, "logger")
-    files = {
-        "config.yaml": to_yaml(config),
-        ".hydra/config.yaml": to_yaml(config),
-        ".hydra/overrides.yaml": to_yaml(list(composed.overrides)),
-        ".hydra/hydra.yaml": composed.hydra_yaml,
-    }
+    files = {**run_files(config, composed.overrides), ".hydra/hydra.yaml": composed.hydra_yaml}
     facts = {**describe_environment(command), "devices": describe_devices(), "choices": composed.choices}
     run = Run.create(Path(composed.run_dir), files, config, board, facts)
     return perform(run, composed.choices, quiet=quiet)
 
 
-def perform(run: Run, choices: Mapping[str, str], quiet: bool = False) -> Metrics:
-    """Build and run what the run's config describes; used for new and for resumed runs."""
+def run_files(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, str]:
+    """What a run folder holds before any work: the frozen config, in dl-lab's place and in Hydra's."""
+    text = to_yaml(config)
+    return {
+        "config.yaml": text,
+        ".hydra/config.yaml": text,
+        ".hydra/overrides.yaml": to_yaml(list(overrides)),
+    }
+
+
+def perform(run: Run, choices: Mapping[str, str], quiet: bool = False, beside_others: bool = False) -> Metrics:
+    """Build and run what the run's config describes; used for new and for resumed runs, alone and in sweeps.
+
+    beside_others: other jobs share the GPU, so a full memory is not answered by smaller micro-batches yet.
+    """
     from dl_lab.training.checkpoints import seed_everything
 
     if not quiet:
@@ -85,19 +110,31 @@ def perform(run: Run, choices: Mapping[str, str], quiet: bool = False) -> Metric
         with run.recording():
             run.board.start(run.folder, hparams(run.config, choices), to_yaml(run.config))
             seed_everything(run.config["seed"], run.config["deterministic"])
-            experiment = configs.build(run.config, "procedure")
+            experiment = configs.build(_on_shared_device(run.config) if beside_others else run.config, "procedure")
+            started = time.perf_counter()
             metrics = experiment(run)
-            if not run.summary:
-                run.finish(metrics)
+            seconds = time.perf_counter() - started
+            cost = {"key": cost_key(run.config), "seconds": seconds, "epochs": run.summary.get("epochs", 1)}
+            run.finish(metrics, **({"cost": cost} if not run.resuming else {}))
     except (Interrupted, KeyboardInterrupt) as stop:
         raise Interrupted(f"{str(stop) or 'Interrupted.'} Go on with:  dl-lab resume {run.folder}") from None
     except UserError:
         raise
     except Exception as error:  # a bug in somebody's model: the traceback is kept, the screen stays readable
-        raise UserError(f"{type(error).__name__}: {error}\n  The traceback is in {run.folder / 'status.json'}") from error
+        raise UserError(
+            f"{type(error).__name__}: {error}\n  The traceback is in {run.folder / 'status.json'}"
+        ) from error
     if not quiet:
         report(run, choices, metrics)
     return metrics
+
+
+def _on_shared_device(config: Mapping[str, Any]) -> dict[str, Any]:
+    procedure = config["procedure"]
+    learner = procedure.get("learner")
+    if not isinstance(learner, Mapping) or "out_of_memory" not in learner:
+        return dict(config)
+    return {**config, "procedure": {**procedure, "learner": {**learner, "out_of_memory": "raise"}}}
 
 
 def hparams(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
@@ -127,14 +164,23 @@ def report(run: Run, choices: Mapping[str, str], metrics: Metrics) -> None:
     name = choices.get("experiment", "null")
     title = f"{name if name != 'null' else choices.get('model', '')}"
     if dataset:
-        title += f" on {dataset['name']} ({dataset['label']}{': ' + dataset['note'] if dataset['label'] == 'part' else ''})"
+        title += (
+            f" on {dataset['name']} ({dataset['label']}{': ' + dataset['note'] if dataset['label'] == 'part' else ''})"
+        )
     table = Table(title=title, title_justify="left", title_style="bold")
     table.add_column("metric")
     table.add_column("measured", justify="right")
     reference = run.config.get("reference") or {}
     if reference:
         table.add_column("published", justify="right")
-    for metric in sorted(metrics, key=lambda m: ("test", "val", "train").index(m.partition("/")[0]) if m.partition("/")[0] in ("test", "val", "train") else 9):
+    for metric in sorted(
+        metrics,
+        key=lambda m: (
+            ("test", "val", "train").index(m.partition("/")[0])
+            if m.partition("/")[0] in ("test", "val", "train")
+            else 9
+        ),
+    ):
         row = [metric, f"{metrics[metric]:.4f}"]
         if reference:
             entry = reference.get(metric)

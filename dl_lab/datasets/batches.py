@@ -14,6 +14,7 @@ from dl_lab.types import Batch
 
 Residence = Literal["auto", "device", "stream"]
 Order = Callable[[int, int, int], Tensor]
+CPU = torch.device("cpu")
 
 
 def shuffled(n: int, seed: int, epoch: int) -> Tensor:
@@ -46,7 +47,7 @@ class TensorSplit:
     order: Order = shuffled
     residence: Residence = "auto"
     workers: int = 2
-    device: torch.device = torch.device("cpu")
+    device: torch.device = CPU
 
     def __len__(self) -> int:
         return len(self.columns[0])

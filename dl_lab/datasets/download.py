@@ -203,7 +203,8 @@ class _Transfer:
     def receive_all(self, progress: "Progress", task: "TaskID") -> None:
         for attempt in itertools.count():
             try:
-                return self.receive(progress, task)
+                self.receive(progress, task)
+                return
             except _Broken as problem:
                 hopeless = attempt == 0 and isinstance(problem, _Offline)
                 if hopeless or attempt >= self.retries:
@@ -307,20 +308,14 @@ class _Transfer:
         missing = 0 if total is None else total - self.held()
         free = shutil.disk_usage(self.path.parent).free
         if missing > free:
-            raise self.failure(
-                f"{_megabytes(missing)} are still to come and the disk has {_megabytes(free)} free"
-            )
+            raise self.failure(f"{_megabytes(missing)} are still to come and the disk has {_megabytes(free)} free")
 
     def held(self) -> int:
         return self.part.stat().st_size if self.part.exists() else 0
 
     def kept(self) -> str:
         held = self.held()
-        return (
-            f" ({_megabytes(held)} are kept in {self.part.name}, the next run continues there)"
-            if held
-            else ""
-        )
+        return f" ({_megabytes(held)} are kept in {self.part.name}, the next run continues there)" if held else ""
 
     def failure(self, reason: str) -> DownloadError:
         return DownloadError(
@@ -416,9 +411,7 @@ def _require_end(file: tarfile.TarFile) -> None:
 
 
 def _extraction_failure(error: Exception, archive: Path, folder: Path) -> DownloadError:
-    if (
-        isinstance(error, OSError) and error.errno is not None
-    ):  # gzip and bz2 raise an OSError without a number
+    if isinstance(error, OSError) and error.errno is not None:  # gzip and bz2 raise an OSError without a number
         return DownloadError(f"{archive} could not be unpacked into {folder}: {_disk_problem(error)}.")
     return DownloadError(
         f"{archive} could not be unpacked: {error or 'it is truncated'}. "

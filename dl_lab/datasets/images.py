@@ -55,7 +55,8 @@ def labelled_images(
         raise ValueError(f"{name}: the training split has no image of class {', '.join(map(str, sorted(missing)))}")
     splits = {split: TensorSplit(c, transform, residence=residence, workers=workers) for split, c in columns.items()}
     content = fingerprint(*[column for split in columns.values() for column in split])
-    return Dataset(name, label, **splits, fingerprint=content, class_names=tuple(class_names), note=note)
+    train, val, test = (splits[split] for split in ("train", "val", "test"))
+    return Dataset(name, label, train, val, test, fingerprint=content, class_names=tuple(class_names), note=note)
 
 
 def _checked(
@@ -74,7 +75,9 @@ def _checked(
     labels = labels.reshape(len(labels))
     wrong = np.flatnonzero((labels < 0) | (labels >= n_classes))
     if len(wrong):
-        raise ValueError(f"{where}: image {wrong[0]} has label {labels[wrong[0]]}, but classes are 0 to {n_classes - 1}")
+        raise ValueError(
+            f"{where}: image {wrong[0]} has label {labels[wrong[0]]}, but classes are 0 to {n_classes - 1}"
+        )
     return LabelledBatch(torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels.astype(np.int64)))
 
 

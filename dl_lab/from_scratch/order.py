@@ -16,9 +16,7 @@ def cumulative_order(n: int, seed: int, epoch: int, normals_before: int = 0) -> 
     The epoch after the one asked for last costs one permutation; an earlier one starts again from epoch 0.
     """
     if n < 0 or epoch < 0 or normals_before < 0:
-        raise ValueError(
-            f"n, epoch and normals_before must not be negative, got {n}, {epoch} and {normals_before}"
-        )
+        raise ValueError(f"n, epoch and normals_before must not be negative, got {n}, {epoch} and {normals_before}")
     return _walk(n, seed, normals_before).at(epoch).copy()
 
 

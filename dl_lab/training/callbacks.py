@@ -73,11 +73,20 @@ class EarlyStopping(Callback):
     """Stops when a validation metric has not improved by `min_delta` for `patience` epochs."""
 
     def __init__(
-        self, monitor: str = "val/loss", mode: Literal["min", "max"] = "min", patience: int = 5, min_delta: float = 0.0
+        self,
+        monitor: str = "val/loss",
+        mode: Literal["min", "max"] = "min",
+        patience: int = 5,
+        min_delta: float = 0.0,
     ) -> None:
         if not monitor.startswith("val/"):
             raise ValueError(f"monitor {monitor!r} is not a val/ metric: stopping must not look at train or test")
-        self.monitor, self.sign, self.patience, self.min_delta = monitor, 1 if mode == "min" else -1, patience, min_delta
+        self.monitor, self.sign, self.patience, self.min_delta = (
+            monitor,
+            1 if mode == "min" else -1,
+            patience,
+            min_delta,
+        )
         self.best, self.waited = math.inf, 0
 
     def epoch_end(self, session: Session, metrics: Metrics) -> None:
@@ -97,14 +106,16 @@ class EarlyStopping(Callback):
 
 
 class LearningCurves(Callback):
-    """One figure per metric at the end: train and validation over the epochs."""
+    """One figure at the end, a panel per metric: train and validation over the epochs."""
 
     def fit_end(self, session: Session, tally: Tally, metrics: Metrics) -> None:
-        names = dict.fromkeys(name.partition("/")[2] for name in session.history[0])
-        for name in names:
-            rows = [{"epoch": i, **_only(name, epoch)} for i, epoch in enumerate(session.history, 1)]
-            figure = plots.curves(rows, x="epoch", title=name, mark=session.best["epoch"])
-            session.run.figure(f"curves_{name}", figure, rows, session.step)
+        names = list(dict.fromkeys(name.partition("/")[2] for name in session.history[0]))
+        rows = [{"epoch": i, **epoch} for i, epoch in enumerate(session.history, 1)]
+        figure, axes = plots.panels(names, x="epoch")
+        for axis, name in zip(axes, names, strict=True):
+            columns = [key for key in session.history[0] if key.partition("/")[2] == name]
+            plots.draw_curves(axis, rows, "epoch", columns, mark=session.best["epoch"])
+        session.run.figure("learning_curves", figure, rows, session.step)
 
 
 class ConfusionMatrix(Callback):
@@ -119,7 +130,3 @@ class ConfusionMatrix(Callback):
         rows = [{"true": name, **dict(zip(names, row, strict=True))} for name, row in zip(names, counts, strict=True)]
         title = f"{session.dataset.name} ({session.dataset.label}), test"
         session.run.figure("confusion_matrix", plots.confusion_matrix(counts, names, title), rows, session.step)
-
-
-def _only(name: str, metrics: Metrics) -> Metrics:
-    return {key: value for key, value in metrics.items() if key.partition("/")[2] == name}

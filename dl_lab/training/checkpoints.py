@@ -47,7 +47,15 @@ def load(folder: Path) -> dict[str, Any] | None:
             continue
         try:
             state = _read(path)
-        except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        except (
+            OSError,
+            RuntimeError,
+            EOFError,
+            ValueError,
+            KeyError,
+            pickle.UnpicklingError,
+            zipfile.BadZipFile,
+        ) as error:
             broken.append(name)
             warnings.warn(f"{path} is not readable ({error}): going back to the one before.", stacklevel=2)
         else:

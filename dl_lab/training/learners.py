@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -25,6 +27,8 @@ class GradientLearner:
     or each update ("step"). accumulation: the batch is split into this many micro-batches whose gradients add up
     to the gradient of the whole batch. clip_norm: largest L2 norm of the whole gradient. precision: autocast of
     the forward pass (fp16 with loss scaling). channels_last: images in that memory order (same values).
+    out_of_memory: "halve" doubles `accumulation` and repeats the batch when the device's memory is full, down to
+    micro-batches of one item: the effective batch stays, batch normalisation sees smaller ones.
     """
 
     def __init__(
@@ -39,20 +43,21 @@ class GradientLearner:
         accumulation: int = 1,
         channels_last: bool = False,
         compile: bool = False,
+        out_of_memory: Literal["halve", "raise"] = "halve",
     ) -> None:
         if accumulation < 1:
             raise ValueError(f"accumulation {accumulation} is not at least 1")
         self.model, self.task = model, task
-        self.forward = torch.compile(model) if compile else model
+        self.forward: Any = torch.compile(model) if compile else model
         self.trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if not compile:
             spare_compiler()
         self.optimizer = optimizer(self.trainable)
         self.scheduler = scheduler(self.optimizer) if scheduler else None
         self.schedule_every, self.clip_norm, self.accumulation = schedule_every, clip_norm, accumulation
-        self.precision, self.channels_last = precision, channels_last
+        self.precision, self.channels_last, self.out_of_memory = precision, channels_last, out_of_memory
         self.step = plain_step(self.optimizer)
-        self.scaler: torch.amp.GradScaler | None = None  # fp16 on a GPU only
+        self.scaler: GradScaler | None = None  # fp16 on a GPU only
         self.device = torch.device("cpu")
 
     def to(self, device: torch.device) -> None:
@@ -61,9 +66,24 @@ class GradientLearner:
         if self.channels_last:
             self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         if self.precision == "fp16" and device.type == "cuda":
-            self.scaler = torch.amp.GradScaler(device.type)
+            self.scaler = GradScaler(device.type)
 
     def update(self, batch: Batch) -> Tally:
+        while True:
+            try:
+                return self._update(batch)
+            except torch.OutOfMemoryError:
+                if self.out_of_memory == "raise" or self.accumulation >= len(batch[0]):
+                    raise
+                self.optimizer.zero_grad(set_to_none=True)
+                self.accumulation *= 2
+                warnings.warn(
+                    f"Out of memory: micro-batches of {-(-len(batch[0]) // self.accumulation)} from now on, "
+                    "the effective batch stays.",
+                    stacklevel=2,
+                )
+
+    def _update(self, batch: Batch) -> Tally:
         if not self.model.training:
             self.model.train()
         tally: Tally = {}
@@ -108,9 +128,7 @@ class GradientLearner:
     def _laid_out(self, batch: Batch) -> Batch:
         if not self.channels_last:
             return batch
-        return type(batch)(
-            *[c.contiguous(memory_format=torch.channels_last) if c.dim() == 4 else c for c in batch]
-        )
+        return type(batch)(*[c.contiguous(memory_format=torch.channels_last) if c.dim() == 4 else c for c in batch])
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.precision == "fp32":
@@ -120,6 +138,10 @@ class GradientLearner:
     def end_epoch(self, metrics: Metrics) -> None:
         if self.scheduler is not None and self.schedule_every == "epoch":
             self.scheduler.step()
+
+    def notes(self) -> dict[str, Any]:
+        """What a record of the run must say about how it was trained."""
+        return {"accumulation": self.accumulation}
 
     def rates(self) -> Metrics:
         groups = self.optimizer.param_groups
@@ -140,6 +162,7 @@ class GradientLearner:
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "accumulation": self.accumulation,
             "scheduler": self.scheduler.state_dict() if self.scheduler else {},
             "scaler": self.scaler.state_dict() if self.scaler else {},
         }
@@ -147,6 +170,7 @@ class GradientLearner:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.accumulation = state["accumulation"]
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
         if self.scaler is not None:

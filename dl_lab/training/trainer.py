@@ -21,7 +21,18 @@ import torch
 from dl_lab import types
 from dl_lab.run import Run
 from dl_lab.training import checkpoints
-from dl_lab.types import Dataset, Interrupted, Learner, Metrics, Ratio, Split, Tally, UserError, add_tallies, read_tally
+from dl_lab.types import (
+    Dataset,
+    Interrupted,
+    Learner,
+    Metrics,
+    Ratio,
+    Split,
+    Tally,
+    UserError,
+    add_tallies,
+    read_tally,
+)
 
 DRAIN_STEPS = 50
 DRAIN_SECONDS = 0.5
@@ -100,9 +111,18 @@ class Trainer:
             raise ValueError(f"monitor {monitor!r} is not a val/ metric: selection must not look at train or test")
         if max_epochs < 1 or batch_size < 1 or eval_batch_size < 1:
             raise ValueError("max_epochs, batch_size and eval_batch_size must be at least 1")
-        self.max_epochs, self.batch_size, self.eval_batch_size, self.seed = max_epochs, batch_size, eval_batch_size, seed
+        self.max_epochs, self.batch_size, self.eval_batch_size, self.seed = (
+            max_epochs,
+            batch_size,
+            eval_batch_size,
+            seed,
+        )
         self.monitor, self.mode, self.test_weights, self.device = monitor, mode, test_weights, device
-        self.checkpoint_seconds, self.checkpoint_steps, self.log_steps = checkpoint_seconds, checkpoint_steps, log_steps
+        self.checkpoint_seconds, self.checkpoint_steps, self.log_steps = (
+            checkpoint_seconds,
+            checkpoint_steps,
+            log_steps,
+        )
         self.callbacks = {name: callback for name, callback in (callbacks or {}).items() if callback is not None}
         self._saved_at = -math.inf
 
@@ -148,7 +168,7 @@ class Trainer:
                 self._drain(session, recent)
                 drained = time.perf_counter()
                 session.samples_per_second = (session.batch - first) * session.batch_size / (drained - started)
-                self._call("progress", session)
+                self._show(session)
             if interrupted.is_set():
                 self._drain(session, recent)
                 self._save(session)
@@ -196,6 +216,7 @@ class Trainer:
         session.history.append(metrics)
         self._keep_best(session, metrics)
         session.learner.end_epoch(metrics)
+        self._show(session)
         session.run.log({**metrics, **rates}, session.step, session.epoch, timings)
         self._call("epoch_end", session, metrics)
         last = session.epoch == self.max_epochs or bool(session.stop_reason)
@@ -248,6 +269,7 @@ class Trainer:
             parameters=n_parameters,
             trainable=n_trainable,
             dataset=session.dataset.summary(),
+            **learner.notes(),
         )
         return metrics
 
@@ -281,7 +303,23 @@ class Trainer:
             callback.load_state_dict(state["callbacks"].get(name, {}))
         session.epoch, session.batch, session.step = state["epoch"], state["batch"], state["step"]
         session.tally = {name: getattr(types, kind)(*fields) for name, (kind, *fields) in state["tally"].items()}
-        session.best, session.history, session.stop_reason = state["best"], state["history"], state["stop_reason"]
+        session.best, session.history, session.stop_reason = (
+            state["best"],
+            state["history"],
+            state["stop_reason"],
+        )
+
+    def _show(self, session: Session) -> None:
+        self._call("progress", session)
+        session.run.on_progress(
+            {
+                "epoch": min(session.epoch + 1, session.max_epochs),
+                "max_epochs": session.max_epochs,
+                "done": session.epoch * session.n_batches + session.batch,
+                "total": session.max_epochs * session.n_batches,
+                "samples_per_second": session.samples_per_second,
+            }
+        )
 
     def _call(self, hook: str, session: Session, *arguments: Any) -> None:
         for callback in self.callbacks.values():

@@ -7,7 +7,7 @@ on one thread, and is timed in CPU seconds (neighbours on the machine disturb th
 times. The ratios are medians of the pairwise ratios to `tuned`, the best hand-written loop. Before anything is timed,
 the epoch losses are compared: the contestants must agree.
 
-- tuned: uint8 images resident, index_select, channels_last, fused SGD, ReLU after the pooling, loss summed on the device
+- tuned: resident uint8 images, index_select, channels_last, fused SGD, ReLU after pooling, loss summed on the device
 - dl-lab: the dl-lab command's own path with TensorBoard, checkpoints, validation and progress on
 - coursework: PIL images, ToTensor, DataLoader, loss.item() and accuracy each step
 - lightning: Lightning's default Trainer (logger, bar, checkpoint) over the coursework's data set
@@ -27,6 +27,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, ClassVar
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -48,8 +49,8 @@ LR, SEED = 0.01, 0
 class Clock(Callback):
     """CPU seconds of each epoch of a fit, from its first update to its recorded end."""
 
-    seconds: list[float] = []
-    losses: list[float] = []
+    seconds: ClassVar[list[float]] = []
+    losses: ClassVar[list[float]] = []
 
     def fit_start(self, session) -> None:
         Clock.seconds, Clock.losses = [], []
@@ -65,7 +66,8 @@ class Clock(Callback):
 def tuned(x: torch.Tensor, y: torch.Tensor, batch: int, epochs: int) -> tuple[list[float], list[float]]:
     """The best plain PyTorch loop."""
     torch.manual_seed(SEED)
-    model = PooledCNN((1, 28, 28), 4).to(memory_format=torch.channels_last)
+    model: Any = PooledCNN((1, 28, 28), 4)
+    model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), lr=LR, fused=True)
     seconds, losses = [], []
     for epoch in range(epochs):
@@ -164,7 +166,7 @@ def lightning(x: torch.Tensor, y: torch.Tensor, batch: int, epochs: int) -> tupl
             super().__init__()
             self.model = ReluFirst()
 
-        def training_step(self, batch, index):  # noqa: ARG002
+        def training_step(self, batch, index):
             loss = F.cross_entropy(self.model(batch[0]), batch[1])
             self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True)
             return loss
@@ -192,13 +194,13 @@ def lightning(x: torch.Tensor, y: torch.Tensor, batch: int, epochs: int) -> tupl
 def dl_lab(x: torch.Tensor, y: torch.Tensor, batch: int, epochs: int) -> tuple[list[float], list[float]]:
     """The dl-lab command's own path: compose, check, run folder, TensorBoard, checkpoints, validation, figures."""
     with tempfile.TemporaryDirectory() as folder:
-        np.savez(
-            Path(folder) / "octmnist.npz",
-            **{f"{s}_images": x[:n].numpy() for s, n in (("train", len(x)), ("val", 64), ("test", 64))},
-            **{f"{s}_labels": y[:n].numpy() for s, n in (("train", len(y)), ("val", 64), ("test", 64))},
-        )
+        arrays: Any = {}
+        for split, n in (("train", len(x)), ("val", 64), ("test", 64)):
+            arrays |= {f"{split}_images": x[:n].numpy(), f"{split}_labels": y[:n].numpy()}
+        np.savez(Path(folder) / "octmnist.npz", **arrays)
         overrides = [
-            "experiment=octmnist_cnn", "dataset.test_set=all", f"paths.data_dir={folder}", f"seed={SEED}", f"optimizer.lr={LR}",
+            "experiment=octmnist_cnn", "dataset.test_set=all", f"paths.data_dir={folder}", f"seed={SEED}",
+            f"optimizer.lr={LR}",
             f"trainer.batch_size={batch}", f"trainer.max_epochs={epochs}", f"hydra.run.dir={folder}/run",
             "threads=1", "trainer.device=cpu", "trainer.checkpoint_seconds=0",
             "+callbacks.clock._target_=clock.Clock",
@@ -208,7 +210,12 @@ def dl_lab(x: torch.Tensor, y: torch.Tensor, batch: int, epochs: int) -> tuple[l
     return Clock.seconds, Clock.losses
 
 
-CONTESTANTS: dict[str, Callable] = {"tuned": tuned, "dl-lab": dl_lab, "coursework": coursework, "lightning": lightning}
+CONTESTANTS: dict[str, Callable] = {
+    "tuned": tuned,
+    "dl-lab": dl_lab,
+    "coursework": coursework,
+    "lightning": lightning,
+}
 
 
 def compare(batch: int, samples: int, rounds: int, names: list[str]) -> dict[str, dict[str, float]]:
@@ -250,7 +257,10 @@ def main() -> None:
     for batch in options.batch:
         results[batch] = compare(batch, options.samples, options.rounds, options.only)
         for name, row in results[batch].items():
-            print(f"{batch:>6} {name:12} {row['samples_per_s']:>10,.0f} {row['ratio']:>15.2f} {row['loss']:>8.4f}", flush=True)
+            print(
+                f"{batch:>6} {name:12} {row['samples_per_s']:>10,.0f} {row['ratio']:>15.2f} {row['loss']:>8.4f}",
+                flush=True,
+            )
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
 

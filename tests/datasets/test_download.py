@@ -96,9 +96,7 @@ class Server(ThreadingHTTPServer):
         return [seen.range for seen in self.seen]
 
     def handle_error(self, request: object, client_address: object) -> None:
-        if not isinstance(
-            sys.exc_info()[1], ConnectionError
-        ):  # the client may hang up; anything else is a bug here
+        if not isinstance(sys.exc_info()[1], ConnectionError):  # the client may hang up; anything else is a bug here
             super().handle_error(request, client_address)  # pyright: ignore[reportArgumentType]
 
 
@@ -429,9 +427,7 @@ def start_fetch(url: str, path: Path) -> subprocess.Popen[str]:
     )
     command = [sys.executable, "-W", "error", "-c", program, url, str(path), SHA256]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def test_two_processes_download_once(tmp_path: Path) -> None:

@@ -31,9 +31,7 @@ def test_no_mistake_for_any_band_up_to_ten_inputs(build):
     random = np.random.default_rng(0)
     evaluations = 0
     for n_inputs in range(1, 11):
-        noise = random.normal(scale=0.1 / n_inputs, size=(2**n_inputs, n_inputs)).clip(
-            -0.4 / n_inputs, 0.4 / n_inputs
-        )
+        noise = random.normal(scale=0.1 / n_inputs, size=(2**n_inputs, n_inputs)).clip(-0.4 / n_inputs, 0.4 / n_inputs)
         for low, high in bands(n_inputs):
             net = build(n_inputs, low, high)
             assert mistakes(net, low, high) == 0
@@ -90,9 +88,7 @@ def test_weights_of_one_need_the_parity_of_the_inputs():
         for band in bands(2)
     }
     assert all(mistakes(net, *band) == 0 for band, net in plain.items())
-    fragile = {
-        band for band, net in plain.items() if mistakes(net, *band, 1e-6) + mistakes(net, *band, -1e-6)
-    }
+    fragile = {band for band, net in plain.items() if mistakes(net, *band, 1e-6) + mistakes(net, *band, -1e-6)}
     assert fragile == {(low, high) for low, high in bands(2) if low % 2 == 0 or high % 2 == 0}
 
 
@@ -136,9 +132,7 @@ def test_a_single_unit_does_exactly_the_bands_open_to_a_side(n_inputs):
         if multipliers is not None:
             assert (multipliers >= 0).all()
             assert multipliers.sum() == pytest.approx(1)
-            np.testing.assert_allclose(
-                (multipliers * y) @ np.column_stack([x, np.ones(len(x))]), 0, atol=1e-12
-            )
+            np.testing.assert_allclose((multipliers * y) @ np.column_stack([x, np.ones(len(x))]), 0, atol=1e-12)
 
 
 @pytest.mark.parametrize("build", NETS)

@@ -31,9 +31,7 @@ def test_it_equals_the_plain_loop_bit_for_bit(lr):
     W, expected = plain_loop(x, y, 4, lr)
     np.testing.assert_array_equal(model.W, W)
     assert loss == pytest.approx(expected, rel=1e-12)
-    np.testing.assert_array_equal(
-        model.predict(x), np.argmax(np.column_stack([x, np.ones(700)]) @ W.T, axis=1)
-    )
+    np.testing.assert_array_equal(model.predict(x), np.argmax(np.column_stack([x, np.ones(700)]) @ W.T, axis=1))
 
 
 def small_case(seed):
@@ -47,9 +45,7 @@ def test_gradient_against_autograd(seed):
     model = LogisticRegression(5, 3, lr=1.0, initial=W)
     loss = model.update(x[None], np.array([label]))
     weight = torch.tensor(W, requires_grad=True)
-    expected = F.cross_entropy(
-        (weight @ torch.tensor([*x, 1.0], dtype=torch.float64))[None], torch.tensor([label])
-    )
+    expected = F.cross_entropy((weight @ torch.tensor([*x, 1.0], dtype=torch.float64))[None], torch.tensor([label]))
     (gradient,) = torch.autograd.grad(expected, weight)
     assert loss == pytest.approx(expected.item(), rel=1e-13)
     np.testing.assert_allclose(W - model.W, gradient.numpy(), atol=1e-14)

@@ -18,9 +18,7 @@ def trained(bias=False):
 
 
 def test_the_source_s_first_weights():
-    np.testing.assert_allclose(
-        SigmoidUnit(3, 0.5, [42]).w, [0.2788536, -0.94997849, -0.44994136], atol=5e-9, rtol=0
-    )
+    np.testing.assert_allclose(SigmoidUnit(3, 0.5, [42]).w, [0.2788536, -0.94997849, -0.44994136], atol=5e-9, rtol=0)
     assert SigmoidUnit(3, 0.5, 42).w[0] != pytest.approx(0.2788536)
 
 
@@ -48,9 +46,7 @@ def test_the_fourth_sample_needs_a_bias():
     assert trained()[0].outputs(X)[3] == 0.5
 
     unit, mse = trained(bias=True)
-    np.testing.assert_allclose(
-        unit.outputs(X), [0.96237411, 0.97017129, 0.03686224, 0.04641001], atol=5e-9, rtol=0
-    )
+    np.testing.assert_allclose(unit.outputs(X), [0.96237411, 0.97017129, 0.03686224, 0.04641001], atol=5e-9, rtol=0)
     np.testing.assert_array_equal(unit.predict(X), Y)
     assert unit.w[3] == pytest.approx(-3.0227186, abs=5e-8)
     assert mse[-1] < 0.0015

@@ -1,0 +1,395 @@
+"""Jobs in parallel on one machine: lanes, each a slot of a server process that forks a child for every job.
+
+A server imports torch and the data once, before any job, and stays free of threads and CUDA contexts, so that a
+fork is a clean start for 15 ms. There is one server per GPU (its CUDA_VISIBLE_DEVICES is set before torch loads), or
+one for all lanes of the CPU. Servers lie in sessions of their own: Ctrl-C reaches the sweep alone, which
+asks its jobs to stop. When a process of the sweep is killed, the kernel takes everything below it along.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dl_lab.types import UserError
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+GRACE_SECONDS = 60.0
+MOST_LANES_PER_GPU = 8
+MEMORY_SHARE = 0.9  # of a GPU's memory that its jobs together may take
+
+Event = dict[str, Any]  # {"job": 3, "event": "progress", ...} as a job sends them
+Prepare = Callable[[Mapping[str, Any]], None]  # runs in the server, once with {} and once for each `Server.prepare`
+Work = Callable[[int, Mapping[str, Any], Callable[[Event], None]], int]  # (job, orders, send) -> exit status
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How many lanes, on what: one server per device, `slots` jobs each at a time, `threads` CPU threads a job."""
+
+    devices: tuple[str, ...]  # "" for the CPU, else what CUDA_VISIBLE_DEVICES becomes
+    slots: int
+    threads: int
+    may_grow: bool = False  # more jobs per GPU once the first one's memory is known
+
+
+def plan_layout(lanes: str | int, device: str, threads: int | None) -> Layout:
+    """lanes=auto: one per GPU, growing with the measured memory; without a GPU one per core."""
+    gpus = [] if device == "cpu" else visible_gpus()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if lanes != "auto" and (not str(lanes).isdigit() or int(lanes) < 1):
+        raise UserError(f"lanes={lanes} is neither auto nor a number of at least 1.")
+    if gpus:
+        n = len(gpus) if lanes == "auto" else int(lanes)
+        devices, slots = tuple(gpus[:n]), max(1, -(-n // len(gpus)))
+    else:
+        n = cores if lanes == "auto" else int(lanes)
+        devices, slots = ("",), n
+    return Layout(devices, slots, threads or max(1, cores // n), may_grow=bool(gpus) and lanes == "auto")
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs of this machine without importing torch: CUDA_VISIBLE_DEVICES, else what nvidia-smi lists."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [name for name in chosen.split(",") if name.strip() not in ("", "-1")]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=False)
+        return [str(i) for i, line in enumerate(listed.stdout.splitlines()) if line.startswith("GPU")]
+    return []
+
+
+def die_with_parent() -> None:
+    """Ask the kernel (Linux) to kill this process when its parent dies."""
+    if sys.platform == "linux":
+        PR_SET_PDEATHSIG = 1
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+# -- the server: forks a child per job ----------------------------------------------------------------------------
+
+
+class Server:
+    """A process that forks children on command; `prepare` runs in it once, `work` in each child."""
+
+    def __init__(self, device: str, threads: int, prepare: Prepare, work: Work) -> None:
+        self.device, self.running = device, set[int]()
+        command_read, self._commands = os.pipe()
+        self.events, event_write = os.pipe()
+        parent = os.getpid()
+        self.pid = os.fork()
+        if self.pid:
+            os.close(command_read)
+            os.close(event_write)
+            os.set_inheritable(self._commands, False)
+            self._buffer = b""
+            return
+        try:
+            os.close(self._commands)
+            os.close(self.events)
+            die_with_parent()
+            if os.getppid() != parent:
+                os._exit(1)
+            os.setsid()
+            _serve(device, threads, prepare, work, command_read, event_write)
+        finally:
+            os._exit(1)
+
+    def start(self, job: int, orders: Mapping[str, Any]) -> None:
+        self.running.add(job)
+        self._send({"start": job, **orders})
+
+    def prepare(self, orders: Mapping[str, Any]) -> None:
+        self._send({"prepare": orders})
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """Send a signal to all running jobs."""
+        self._send({"signal": number})
+
+    def _send(self, command: Mapping[str, Any]) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._commands, (json.dumps(command) + "\n").encode())
+
+    def read(self) -> list[Event] | None:
+        """The events that have come; None once the server is gone."""
+        chunk = os.read(self.events, 1 << 16)
+        if not chunk:
+            return None
+        *lines, self._buffer = (self._buffer + chunk).split(b"\n")
+        return [json.loads(line) for line in lines if line]
+
+    def close(self) -> None:
+        self._send({"quit": True})
+        for descriptor in (self._commands, self.events):
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+
+
+def _serve(device: str, threads: int, prepare: Prepare, work: Work, commands: int, events: int) -> None:
+    os.environ.update({name: str(threads) for name in THREAD_VARIABLES})
+    if device:
+        os.environ["CUDA_VISIBLE_DEVICES"] = device
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def send(event: Event) -> None:  # one write below PIPE_BUF: lines of several children do not mix
+        os.write(events, (json.dumps(event) + "\n").encode())
+
+    prepare({})
+    woken, waker = os.pipe()
+    for descriptor in (woken, waker):
+        os.set_blocking(descriptor, False)
+    signal.set_wakeup_fd(waker)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    children: dict[int, int] = {}
+    buffer, open_ended = b"", True
+    while open_ended or children:
+        ready, _, _ = select.select([commands, woken] if open_ended else [woken], [], [], 1.0)
+        if woken in ready:
+            with contextlib.suppress(BlockingIOError):
+                os.read(woken, 4096)
+        for pid, status in _reaped(children):
+            send({"event": "exit", "job": children.pop(pid), "status": os.waitstatus_to_exitcode(status)})
+        if commands in ready:
+            chunk = os.read(commands, 1 << 16)
+            open_ended = bool(chunk)
+            *lines, buffer = (buffer + chunk).split(b"\n")
+            for command in map(json.loads, lines):
+                if "quit" in command:
+                    open_ended = False
+                elif "prepare" in command:
+                    prepare(command["prepare"])
+                elif "signal" in command:
+                    _signal(children, command["signal"])
+                else:
+                    _fork(command, children, work, send, (commands, woken, waker))
+    os._exit(0)
+
+
+def _signal(children: Mapping[int, int], number: int) -> None:
+    for pid in children:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def _fork(
+    command: Mapping[str, Any], children: dict[int, int], work: Work, send: Callable, mine: Sequence[int]
+) -> None:
+    server = os.getpid()
+    pid = os.fork()
+    if pid:
+        children[pid] = command["start"]
+        return
+    status = 1
+    try:
+        die_with_parent()
+        if os.getppid() == server:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for descriptor in mine:
+                os.close(descriptor)
+            status = work(command["start"], command, send)
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
+
+
+def _reaped(children: Mapping[int, int]) -> Iterator[tuple[int, int]]:
+    for pid in list(children):
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            yield pid, status
+
+
+# -- the schedule -------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Schedule:
+    """Runs jobs over lanes until all are done, one fails with on_failure=stop, or the user interrupts.
+
+    `observe(event)` is told everything: start, progress, exit (with status and, for a lost server, lost=True).
+    Exit statuses of jobs: 0 done, 130 interrupted, OUT_OF_MEMORY, anything else failed.
+    """
+
+    layout: Layout
+    prepare: Prepare
+    work: Work
+    observe: Callable[[Event], None] = lambda event: None
+    stop_on_failure: bool = False
+    servers: list[Server] = field(default_factory=list)
+
+    OUT_OF_MEMORY = 75
+
+    def open(self) -> None:
+        """Start the servers; they import and load while the caller goes on."""
+        self.servers = [self._server(device) for device in self.layout.devices]
+
+    def _server(self, device: str) -> Server:
+        return Server(device, self.layout.threads, self.prepare, self.work)
+
+    def ask(self, orders: Mapping[str, Any]) -> Event:
+        """Run something in a child of the first server and return the one event it sends before it ends."""
+        server, answer = self.servers[0], None
+        server.start(-1, orders)
+        while True:
+            events = server.read()
+            if events is None:
+                raise UserError("A process of the sweep was killed while the jobs were checked.")
+            for event in events:
+                if event["event"] == "exit":
+                    server.running.discard(-1)
+                    return answer or {"event": "nothing"}
+                answer = event
+
+    def run(self, jobs: Sequence[int], orders: Mapping[int, Mapping[str, Any]]) -> dict[int, int]:
+        """Job -> exit status, for every job that ended; those never started are left out."""
+        waiting, statuses, lost = list(jobs), dict[int, int](), dict[int, int]()
+        alone: set[int] = set()  # ran out of memory beside others: now by themselves
+        slots = {id(server): self.layout.slots for server in self.servers}
+        lanes: dict[int, int] = {}
+        beside: set[int] = set()
+        interrupts, stopping_since = 0, 0.0
+        with _signals() as asked:
+            while (waiting and not stopping_since) or any(server.running for server in self.servers):
+                if asked.count > interrupts:
+                    interrupts = asked.count
+                    self._stop(signal.SIGTERM if interrupts == 1 else signal.SIGKILL)
+                    stopping_since = stopping_since or time.monotonic()
+                    self.observe({"event": "stopping"})
+                if stopping_since and time.monotonic() - stopping_since > GRACE_SECONDS:
+                    self._stop(signal.SIGKILL)
+                if not stopping_since:
+                    for server in self.servers:
+                        self._fill(server, slots[id(server)], waiting, alone, lanes, beside, orders)
+                for server, event in self._events():
+                    if event["event"] == "lost":
+                        self._replace(server, slots, waiting, lost, statuses, lanes)
+                    elif event["event"] == "memory" and self.layout.may_grow:
+                        slots[id(server)] = _slots_for(event)
+                    elif event["event"] == "exit":
+                        job, status = event["job"], event["status"]
+                        server.running.discard(job)
+                        lane = lanes.pop(job)
+                        if status == self.OUT_OF_MEMORY and job in beside:
+                            alone.add(job)
+                            waiting.insert(0, job)
+                            self.observe({"event": "alone", "job": job, "lane": lane})
+                            continue
+                        statuses[job] = status
+                        self.observe({**event, "lane": lane})
+                        if status not in (0, 130) and self.stop_on_failure and not stopping_since:
+                            waiting.clear()
+                    elif "job" in event:
+                        self.observe({**event, "lane": lanes.get(event["job"], 0)})
+        return statuses
+
+    def _fill(
+        self,
+        server: Server,
+        slots: int,
+        waiting: list[int],
+        alone: set[int],
+        lanes: dict[int, int],
+        beside: set[int],
+        orders: Mapping,
+    ) -> None:
+        """Give a server's free slots to waiting jobs; one that must be alone waits for an empty server."""
+        while waiting and len(server.running) < slots:
+            job = waiting[0]
+            if (job in alone and server.running) or any(j in alone for j in server.running):
+                return
+            waiting.pop(0)
+            lanes[job] = min(set(range(len(lanes) + 1)) - set(lanes.values()))
+            (beside.discard if job in alone else beside.add)(job) if server.device and slots > 1 else None
+            server.start(job, {**orders.get(job, {}), "solo": job not in beside})
+            self.observe({"event": "start", "job": job, "lane": lanes[job], "device": server.device})
+
+    def _events(self) -> Iterator[tuple[Server, Event]]:
+        by_descriptor = {server.events: server for server in self.servers}
+        ready, _, _ = select.select(list(by_descriptor), [], [], 0.2)
+        for descriptor in ready:
+            server = by_descriptor[descriptor]
+            events = server.read()
+            if events is None:
+                yield server, {"event": "lost"}
+                continue
+            for event in events:
+                yield server, event
+
+    def _replace(
+        self,
+        server: Server,
+        slots: dict,
+        waiting: list[int],
+        lost: dict[int, int],
+        statuses: dict[int, int],
+        lanes: dict[int, int],
+    ) -> None:
+        """A server was killed, and its jobs with it: each gets a second try on a new server."""
+        server.close()
+        new = self._server(server.device)
+        self.servers[self.servers.index(server)] = new
+        slots[id(new)] = slots.pop(id(server))
+        for job in sorted(server.running):
+            lane, again = lanes.pop(job), lost.get(job, 0) < 1
+            lost[job] = lost.get(job, 0) + 1
+            if again:
+                waiting.insert(0, job)
+            else:
+                statuses[job] = -signal.SIGKILL
+            self.observe({"event": "lost", "job": job, "lane": lane, "again": again})
+
+    def _stop(self, number: int) -> None:
+        for server in self.servers:
+            server.stop(number)
+
+    def close(self) -> None:
+        """End the servers; jobs that still run end with them."""
+        for server in self.servers:
+            if server.running:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(server.pid, signal.SIGKILL)
+            server.close()
+
+
+def _slots_for(event: Event) -> int:
+    """How many jobs with this measured peak fit a GPU."""
+    return max(1, min(MOST_LANES_PER_GPU, int(MEMORY_SHARE * event["total_bytes"] // max(event["peak_bytes"], 1))))
+
+
+@dataclass
+class _Asked:
+    count: int = 0
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[_Asked]:
+    """Counts how often the user (or the system) asked to stop."""
+    asked = _Asked()
+
+    def ask(signum: int, frame: Any) -> None:
+        asked.count += 1
+
+    old = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

@@ -1,0 +1,151 @@
+"""Exact continuation: killed at any moment and resumed, a run ends bit for bit as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+OVERRIDES = [
+    "dataset.source=generated",
+    "dataset.n_generated=2048",
+    "trainer.max_epochs=8",
+    "trainer.batch_size=8",
+    "model.dropout=0.3",
+    "scheduler=cosine",
+    "callbacks=early_stopping",
+    "callbacks.early_stopping.patience=20",
+    "trainer.checkpoint_seconds=0",
+    "trainer.checkpoint_steps=50",
+    "trainer.log_steps=10",
+    "threads=1",
+]
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "dl_lab", *arguments]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    subprocess.run(command(*OVERRIDES, f"hydra.run.dir={folder}"), check=True, capture_output=True)
+    return folder
+
+
+def assert_same(one: Path, two: Path) -> None:
+    for name in ("metrics.jsonl", "checkpoints/last.safetensors", "checkpoints/best.safetensors"):
+        assert (one / name).read_bytes() == (two / name).read_bytes(), name
+    metrics = [json.loads((folder / "summary.json").read_text())["metrics"] for folder in (one, two)]
+    assert metrics[0] == metrics[1]
+    assert scalars(one) == scalars(two)
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Every scalar of the run as TensorBoard reads it (speed and time left out)."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    board.Reload()
+    names = [n for n in board.Tags()["scalars"] if n not in ("samples_per_second", "validation_seconds")]
+    return {name: [(event.step, event.value) for event in board.Scalars(name)] for name in names}
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_killed_and_resumed_is_bit_identical(uninterrupted, tmp_path, attempt):
+    folder, rng = tmp_path / "run", random.Random(attempt)
+    arguments = [*OVERRIDES, f"hydra.run.dir={folder}"]
+    kills = 0
+    for _ in range(6):
+        process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for(lambda: (folder / "checkpoints" / "last.pt").exists() or process.poll() is not None)
+        time.sleep(rng.uniform(0.0, 1.0))
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+        arguments = ["resume", str(folder)]
+        if json.loads((folder / "status.json").read_text())["state"] == "done":
+            break
+    else:
+        subprocess.run(command(*arguments), check=True, capture_output=True)
+    assert kills >= 1, "the run was over before it could be killed"
+    if json.loads((folder / "status.json").read_text())["state"] != "done":
+        subprocess.run(command("resume", str(folder)), check=True, capture_output=True)
+    assert_same(uninterrupted, folder)
+
+
+def wait_for(condition, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(uninterrupted, tmp_path):
+    folder = tmp_path / "run"
+    process = subprocess.Popen(command(*OVERRIDES, f"hydra.run.dir={folder}"), stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: (folder / "checkpoints" / "last.pt").exists())
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert json.loads((folder / "status.json").read_text())["state"] == "interrupted"
+    assert f"dl-lab resume {folder}" in errors
+    assert "Traceback" not in errors
+    subprocess.run(command("resume", str(folder)), check=True, capture_output=True)
+    assert_same(uninterrupted, folder)
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip"])
+def test_damaged_checkpoint_falls_back_to_the_one_before(uninterrupted, tmp_path, damage):
+    folder = tmp_path / "run"
+    process = subprocess.Popen(command(*OVERRIDES, f"hydra.run.dir={folder}"), stderr=subprocess.DEVNULL)
+    wait_for(lambda: (folder / "checkpoints" / "previous.pt").exists())
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    wait_for(lambda: (folder / "checkpoints" / "previous.pt").exists())
+    (folder / "checkpoints" / "next.pt").unlink(missing_ok=True)
+    last = folder / "checkpoints" / "last.pt"
+    if not last.exists():  # killed between the two renames
+        last.write_bytes((folder / "checkpoints" / "previous.pt").read_bytes())
+    content = bytearray(last.read_bytes())
+    if damage == "truncate":
+        content = content[: len(content) // 2]
+    else:
+        content[len(content) // 2] ^= 0xFF
+    last.write_bytes(content)
+    done = subprocess.run(command("resume", str(folder)), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "last.pt is not readable" in done.stderr
+    assert_same(uninterrupted, folder)
+
+
+def test_all_checkpoints_damaged_is_one_sentence(tmp_path):
+    from dl_lab.training import checkpoints
+    from dl_lab.types import UserError
+
+    (tmp_path / "last.pt").write_bytes(b"nothing")
+    with pytest.warns(UserWarning, match="not readable"), pytest.raises(UserError, match="start the run again"):
+        checkpoints.load(tmp_path)
+
+
+def test_checkpoints_hold_no_code(tmp_path):
+    """A pickled object is refused, not executed."""
+    import torch
+
+    from dl_lab.training import checkpoints
+    from dl_lab.types import UserError
+
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "harmed"),)
+
+    torch.save({"x": Evil()}, tmp_path / "last.pt")
+    with pytest.warns(UserWarning, match="not readable"), pytest.raises(UserError):
+        checkpoints.load(tmp_path)
+    assert not (tmp_path / "harmed").exists()
