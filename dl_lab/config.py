@@ -131,11 +131,11 @@ def resolve(config: Any, overrides: Sequence[str]) -> Composed:
         raise ConfigError(f"{missing[0]} has no value yet: give it on the command line, {missing[0]}=...")
     try:
         hydra = config.hydra
-        run_dir, choices = str(hydra.run.dir), {k: str(v) for k, v in hydra.runtime.choices.items()}
+        run_dir, chosen = str(hydra.run.dir), hydra.runtime.choices.items()
         plain: Any = OmegaConf.to_container(own, resolve=True)
     except OmegaConfBaseException as error:
         raise ConfigError(_tidy(error)) from error
-    choices = {name: choice for name, choice in choices.items() if not name.startswith("hydra/")}
+    choices = {k: str(v) for k, v in chosen if v not in (None, "null") and not k.startswith(("hydra/", "adapt", "local"))}
     return Composed(plain, run_dir, list(overrides), choices, OmegaConf.to_yaml(OmegaConf.masked_copy(config, ["hydra"])))
 
 
@@ -331,14 +331,6 @@ def key_paths(value: Any, path: str = "") -> Iterator[str]:
             full = f"{path}.{key}" if path else str(key)
             yield full
             yield from key_paths(value._get_node(key), full)
-
-
-def flatten(value: Any, path: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}; lists and scalars are leaves."""
-    if not isinstance(value, Mapping):
-        return {path: value}
-    parts = [flatten(item, f"{path}.{key}" if path else str(key)) for key, item in value.items()]
-    return {key: item for part in parts for key, item in part.items()}
 
 
 def _new_id() -> str:

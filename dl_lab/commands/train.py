@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from dl_lab import config as configs
-from dl_lab.run import Run, describe_devices, describe_environment, to_json
+from dl_lab.records import flatten
+from dl_lab.run import Run, describe_devices, describe_environment
 from dl_lab.types import Interrupted, Metrics, UserError
 
 HYDRA_FLAGS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc", "--package", "-p", "--resolve")
@@ -102,9 +103,9 @@ def perform(run: Run, choices: Mapping[str, str], quiet: bool = False) -> Metric
 
 def hparams(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
     """What the HParams table shows: the chosen parts, and every number of theirs."""
-    shown = {group: choice for group, choice in choices.items() if choice != "null" and group in SHOWN_CHOICES}
+    shown = {group: choice for group, choice in choices.items() if group in SHOWN_CHOICES}
     for group in SHOWN_VALUES:
-        values = configs.flatten(config.get(group) or {}, group)
+        values = flatten(config.get(group) or {}, group)
         shown |= {
             key: value
             for key, value in values.items()
