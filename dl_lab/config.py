@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dl_lab.judge import check_reference
 from dl_lab.types import ConfigError, UserError
 
 CONFIG_MODULE = "dl_lab.conf"
@@ -86,6 +87,18 @@ class Composer:
         """One job, resolved. Raises ConfigError for an unknown key or value, and for what is still missing."""
         return resolve(self.load(overrides), overrides)
 
+    def expand(self, overrides: Sequence[str]) -> list[list[str]]:
+        """The jobs of a sweep in Hydra's words (a=1,2 b=range(3)): all combinations. Raises ConfigError."""
+        from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+        from hydra.core.override_parser.overrides_parser import OverridesParser
+        from hydra.errors import HydraException
+
+        try:
+            parsed = OverridesParser.create().parse_overrides(list(overrides))
+            return BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]
+        except HydraException as error:
+            raise ConfigError(self._explain(error, overrides)) from error
+
     def groups(self) -> dict[str, list[str]]:
         """Config group -> its options."""
         return {
@@ -93,6 +106,14 @@ class Composer:
             for name in self.loader.list_groups("")
             if name != "hydra" and self.loader.get_group_options(name)
         }
+
+    def data_files(self, dataset: str) -> tuple[list[dict[str, Any]], str]:
+        """The `files:` of a data set and the data folder. Raises ConfigError for a data set that is not there."""
+        from omegaconf import OmegaConf
+
+        config = self.load([f"dataset={dataset}"])
+        files: Any = OmegaConf.to_container(config.dataset.get("files") or OmegaConf.create([]), resolve=True)
+        return files, str(config.dataset.get("data_dir") or config.paths.data_dir)
 
     def _explain(self, error: Exception, overrides: Sequence[str]) -> str:
         """Hydra's message in one screen, with the nearest valid name."""
@@ -144,6 +165,7 @@ def resolve(config: Any, overrides: Sequence[str]) -> Composed:
 
 def check(config: Mapping[str, Any]) -> None:
     """Every `_target_` is allowed, exists and takes its arguments. Raises ConfigError; builds nothing."""
+    check_reference(config.get("reference") or {})
     for path, node in targets(config):
         _check_call(path, node, locate(path, node["_target_"]))
 
@@ -305,6 +327,26 @@ def rehearse(config: Mapping[str, Any]) -> Any:
             raise
         raise ConfigError(f"The parts do not fit together; a first step fails: {_first_line(str(error))}") from error
     return built
+
+
+def count_parameters(config: Mapping[str, Any]) -> tuple[int, int] | None:
+    """(all, trainable) of what the experiment trains, built without memory where its parts allow; None: nothing.
+
+    Raises ConfigError where it cannot be built.
+    """
+    import torch
+
+    procedure = config["procedure"]
+    learner = procedure.get("learner")
+    if not isinstance(learner, Mapping):
+        return None
+    if "optimizer" in learner:  # nothing is updated here, and fused ones refuse parameters without memory
+        learner = {**learner, "optimizer": {"_target_": "torch.optim.SGD", "_partial_": True}, "scheduler": None}
+    try:
+        with torch.device("meta"):
+            return build({"learner": learner}, "learner").n_parameters()
+    except (ConfigError, RuntimeError, NotImplementedError):
+        return build({"learner": learner}, "learner").n_parameters()
 
 
 # -- words --------------------------------------------------------------------------------------------------------

@@ -135,17 +135,17 @@ def read(folder: Path) -> Record:
         epochs=(config.get("trainer") or {}).get("max_epochs") if epoch is not None else None,
         error=status.get("error", {}).get("message", "").partition("\n")[0],
         reference=config.get("reference") or {},
-        asked=_asked(folder),
+        asked=frozenset(word.lstrip("+~").partition("=")[0] for word in overrides(folder)),
     )
 
 
-def _asked(folder: Path) -> frozenset[str]:
-    """The keys in Hydra's own list of overrides ("- optimizer.lr=0.1")."""
+def overrides(folder: Path) -> list[str]:
+    """What the command line changed: Hydra's own list in the run folder, ["optimizer.lr=0.1"]."""
     try:
         lines = (folder / ".hydra" / "overrides.yaml").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return frozenset()
-    return frozenset(line.lstrip("- '\"+~").partition("=")[0] for line in lines if "=" in line)
+        return []
+    return [line.removeprefix("- ").strip("'\"") for line in lines if line.startswith("- ")]
 
 
 def _config(folder: Path) -> Mapping[str, Any]:
@@ -256,8 +256,12 @@ def varies(records: Sequence[Record], metric: str) -> bool:
 
 
 def metric_names(records: Iterable[Record]) -> list[str]:
-    """The metrics that any of them has: test, then validation, then training; accuracy before loss within each."""
-    names = dict.fromkeys(name for record in records for name in record.metrics)
+    """The metrics that any of them has, in the order of `in_order`."""
+    return in_order(dict.fromkeys(name for record in records for name in record.metrics))
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Metrics of test, then validation, then training; scores before losses within each."""
     return sorted(names, key=lambda name: (_split_rank(name), smaller_is_better(name)))
 
 
@@ -281,6 +285,18 @@ def smaller_is_better(metric: str) -> bool:
     """By the metric's name: losses and errors."""
     words = metric.rpartition("/")[2].replace("-", "_").split("_")
     return any(word in SMALLER_IS_BETTER for word in words)
+
+
+def duration(seconds: float) -> str:
+    """42s, 1m23s, 2h05."""
+    minutes, rest = divmod(round(seconds), 60)
+    return (
+        f"{minutes // 60}h{minutes % 60:02d}"
+        if minutes >= 60
+        else f"{minutes}m{rest:02d}s"
+        if minutes
+        else f"{rest}s"
+    )
 
 
 def sort_by(records: Sequence[Record], metric: str) -> list[Record]:

@@ -102,10 +102,12 @@ def terminal_width() -> int:
     return max(shutil.get_terminal_size((100, 24)).columns, 40)
 
 
-def text(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], width: int | None = None) -> str:
+def text(
+    columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], width: int | None = None, rule: bool = False
+) -> str:
     """An aligned table that fits `width`: long cells are shortened, then the columns that matter least are left out.
 
-    What was left out is said in a last line.
+    What was left out is said in a last line. rule: draw a line under the titles.
     """
     width = width or terminal_width()
     cells = {c.key: [cell(row.get(c.key), c.exact) for row in rows] for c in columns}
@@ -114,6 +116,7 @@ def text(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], width: in
     right = {c.key: _is_numeric(row.get(c.key) for row in rows) for c in kept}
     lines = [_line([c.lines[i] for c in kept], kept, widths, right) for i in (0, 1)]
     lines = [_emphasised(line) for line in lines if line]
+    lines += ["─" * _total(kept, widths)] if rule else []
     lines += [_line([cells[c.key][i] for c in kept], kept, widths, right) for i in range(len(rows))]
     if left_out:
         more = f" and {len(left_out) - 6} more" if len(left_out) > 6 else ""

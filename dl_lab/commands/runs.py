@@ -58,19 +58,6 @@ def _about(record: Record) -> dict[str, Any]:
         "what": record.name,
         "data": record.data,
         "epoch": f"{record.epoch}/{record.epochs}" if record.epochs else None,
-        "took": _duration(record.seconds),
+        "took": records.duration(record.seconds) if record.seconds is not None else None,
         "started": f"{record.started:%m-%d %H:%M}" if record.started else None,
     }
-
-
-def _duration(seconds: float | None) -> str | None:
-    if seconds is None:
-        return None
-    minutes, rest = divmod(round(seconds), 60)
-    return (
-        f"{minutes // 60}h{minutes % 60:02d}"
-        if minutes >= 60
-        else f"{minutes}m{rest:02d}"
-        if minutes
-        else f"{rest}s"
-    )
