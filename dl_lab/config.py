@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dl_lab.judge import check_reference
 from dl_lab.types import ConfigError, UserError
 
 CONFIG_MODULE = "dl_lab.conf"
@@ -143,6 +144,14 @@ class Composer:
             if name != "hydra" and self.loader.get_group_options(name)
         }
 
+    def data_files(self, dataset: str) -> tuple[list[dict[str, Any]], str]:
+        """The `files:` of a data set and the data folder. Raises ConfigError for a data set that is not there."""
+        from omegaconf import OmegaConf
+
+        config = self.load([f"dataset={dataset}"])
+        files: Any = OmegaConf.to_container(config.dataset.get("files") or OmegaConf.create([]), resolve=True)
+        return files, str(config.dataset.get("data_dir") or config.paths.data_dir)
+
     def _explain(self, error: Exception, overrides: Sequence[str]) -> str:
         """Hydra's message in one screen, with the nearest valid name."""
         from hydra.errors import MissingConfigException, OverrideParseException
@@ -180,11 +189,13 @@ def resolve(config: Any, overrides: Sequence[str]) -> Composed:
         raise ConfigError(f"{missing[0]} has no value yet: give it on the command line, {missing[0]}=...")
     try:
         hydra = config.hydra
-        run_dir, choices = str(hydra.run.dir), {k: str(v) for k, v in hydra.runtime.choices.items()}
+        run_dir, chosen = str(hydra.run.dir), hydra.runtime.choices.items()
         plain: Any = OmegaConf.to_container(own, resolve=True)
     except OmegaConfBaseException as error:
         raise ConfigError(_tidy(error)) from error
-    choices = {name: choice for name, choice in choices.items() if not name.startswith("hydra/")}
+    choices = {
+        k: str(v) for k, v in chosen if v not in (None, "null") and not k.startswith(("hydra/", "adapt", "local"))
+    }
     return Composed(
         plain, run_dir, list(overrides), choices, OmegaConf.to_yaml(OmegaConf.masked_copy(config, ["hydra"]))
     )
@@ -262,6 +273,7 @@ def plain(node: Any) -> Any:
 
 def check(config: Mapping[str, Any]) -> None:
     """Every `_target_` is allowed, exists and takes its arguments. Raises ConfigError; builds nothing."""
+    check_reference(config.get("reference") or {})
     for path, node in targets(config):
         _check_call(path, node, locate(path, node["_target_"]))
 
@@ -458,6 +470,26 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def count_parameters(config: Mapping[str, Any]) -> tuple[int, int] | None:
+    """(all, trainable) of what the experiment trains, built without memory where its parts allow; None: nothing.
+
+    Raises ConfigError where it cannot be built.
+    """
+    import torch
+
+    procedure = config["procedure"]
+    learner = procedure.get("learner")
+    if not isinstance(learner, Mapping):
+        return None
+    if "optimizer" in learner:  # nothing is updated here, and fused ones refuse parameters without memory
+        learner = {**learner, "optimizer": {"_target_": "torch.optim.SGD", "_partial_": True}, "scheduler": None}
+    try:
+        with torch.device("meta"):
+            return build({"learner": learner}, "learner").n_parameters()
+    except (ConfigError, RuntimeError, NotImplementedError):
+        return build({"learner": learner}, "learner").n_parameters()
+
+
 # -- words --------------------------------------------------------------------------------------------------------
 
 
@@ -482,14 +514,6 @@ def key_paths(value: Any, path: str = "") -> Iterator[str]:
             full = f"{path}.{key}" if path else str(key)
             yield full
             yield from key_paths(value._get_node(key), full)
-
-
-def flatten(value: Any, path: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}; lists and scalars are leaves."""
-    if not isinstance(value, Mapping):
-        return {path: value}
-    parts = [flatten(item, f"{path}.{key}" if path else str(key)) for key, item in value.items()]
-    return {key: item for part in parts for key, item in part.items()}
 
 
 def _new_id() -> str:

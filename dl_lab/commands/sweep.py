@@ -64,16 +64,21 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--extend", action="store_true", help="add new jobs to this sweep, leave the others")
     parser.add_argument("--new", action="store_true", help="a new sweep, whatever was run before")
     parser.add_argument("--mixed-code", action="store_true", help="go on although the code changed")
-    parser.add_argument("--zip", action="append", default=[], metavar="'a=1,2 b=3,4'", help="keys that change together")
-    parser.add_argument("--list", action="append", default=[], metavar="'a=1 b=3'", help="one more job")
-    parser.add_argument("--exclude", action="append", default=[], metavar="'a=1 b=3'", help="without these jobs")
-    parser.add_argument("--where", action="append", default=[], metavar="'a=1'", help="only these jobs")
+    add_grid_flags(parser)
     options, unknown = parser.parse_known_intermixed_args(list(argv))
     flags = [word for word in unknown if word.startswith("-")]
     if flags:
         raise ConfigError(f"There is no flag {flags[0]}. See dl-lab sweep --help.")
     options.overrides += unknown
     return options
+
+
+def add_grid_flags(parser: argparse.ArgumentParser) -> None:
+    """What shapes a grid beside Hydra's a=1,2."""
+    parser.add_argument("--zip", action="append", default=[], metavar="'a=1,2 b=3,4'", help="keys that change together")
+    parser.add_argument("--list", action="append", default=[], metavar="'a=1 b=3'", help="one more job")
+    parser.add_argument("--exclude", action="append", default=[], metavar="'a=1 b=3'", help="without these jobs")
+    parser.add_argument("--where", action="append", default=[], metavar="'a=1'", help="only these jobs")
 
 
 # -- the plan -----------------------------------------------------------------------------------------------------

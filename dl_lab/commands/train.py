@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from dl_lab import config as configs
+from dl_lab import reporting, tables
+from dl_lab.records import flatten
 from dl_lab.run import Run, describe_devices, describe_environment
 from dl_lab.sweeps.identity import cost_key
 from dl_lab.types import Interrupted, Metrics, UserError
@@ -73,18 +75,27 @@ def _hydra(argv: Sequence[str]) -> int:
 
 def execute(composed: configs.Composed, command: Sequence[str], quiet: bool = False) -> Metrics:
     """Check, make the run folder, run, report. The objective goes back to a sweep."""
-    import torch
+    return perform(prepare(composed, command), composed.choices, quiet=quiet)
 
+
+def prepare(composed: configs.Composed, command: Sequence[str]) -> Run:
+    """Check the config and make the run's folder; nothing is written where something is wrong."""
     config = composed.config
     configs.check(config)
-    if config["threads"]:
-        torch.set_num_threads(config["threads"])
+    set_threads(config)
     configs.rehearse(config)
     board = configs.build(config, "logger")
     files = {**run_files(config, composed.overrides), ".hydra/hydra.yaml": composed.hydra_yaml}
     facts = {**describe_environment(command), "devices": describe_devices(), "choices": composed.choices}
-    run = Run.create(Path(composed.run_dir), files, config, board, facts)
-    return perform(run, composed.choices, quiet=quiet)
+    return Run.create(Path(composed.run_dir), files, config, board, facts)
+
+
+def set_threads(config: Mapping[str, Any]) -> None:
+    """`threads:` of a config, where it names a number."""
+    import torch
+
+    if config["threads"]:
+        torch.set_num_threads(config["threads"])
 
 
 def run_files(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, str]:
@@ -104,13 +115,15 @@ def perform(run: Run, choices: Mapping[str, str], quiet: bool = False, beside_ot
     """
     from dl_lab.training.checkpoints import seed_everything
 
-    if not quiet:
-        print(f"Run folder  {run.folder}", file=sys.stderr)
     try:
         with run.recording():
             run.board.start(run.folder, hparams(run.config, choices), to_yaml(run.config))
             seed_everything(run.config["seed"], run.config["deterministic"])
             experiment = configs.build(_on_shared_device(run.config) if beside_others else run.config, "procedure")
+            facts = experiment.describe() if hasattr(experiment, "describe") else {}
+            run.set_status("running", **facts)
+            if not quiet:
+                print("\n".join(reporting.header(run, choices, facts, tables.terminal_width())), file=sys.stderr)
             started = time.perf_counter()
             metrics = experiment(run)
             seconds = time.perf_counter() - started
@@ -125,7 +138,7 @@ def perform(run: Run, choices: Mapping[str, str], quiet: bool = False, beside_ot
             f"{type(error).__name__}: {error}\n  The traceback is in {run.folder / 'status.json'}"
         ) from error
     if not quiet:
-        report(run, choices, metrics)
+        print("\n".join(["", *reporting.report(run, choices, metrics, tables.terminal_width())]))
     return metrics
 
 
@@ -139,9 +152,9 @@ def _on_shared_device(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def hparams(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
     """What the HParams table shows: the chosen parts, and every number of theirs."""
-    shown = {group: choice for group, choice in choices.items() if choice != "null" and group in SHOWN_CHOICES}
+    shown = {group: choice for group, choice in choices.items() if group in SHOWN_CHOICES}
     for group in SHOWN_VALUES:
-        values = configs.flatten(config.get(group) or {}, group)
+        values = flatten(config.get(group) or {}, group)
         shown |= {
             key: value
             for key, value in values.items()
@@ -152,43 +165,6 @@ def hparams(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, 
 
 SHOWN_CHOICES = ("experiment", "dataset", "model", "task", "optimizer", "scheduler", "learner")
 SHOWN_VALUES = ("model", "optimizer", "scheduler")
-
-
-def report(run: Run, choices: Mapping[str, str], metrics: Metrics) -> None:
-    """The result table: measured beside published, and where to look."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    dataset = run.summary.get("dataset", {})
-    name = choices.get("experiment", "null")
-    title = f"{name if name != 'null' else choices.get('model', '')}"
-    if dataset:
-        title += (
-            f" on {dataset['name']} ({dataset['label']}{': ' + dataset['note'] if dataset['label'] == 'part' else ''})"
-        )
-    table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column("metric")
-    table.add_column("measured", justify="right")
-    reference = run.config.get("reference") or {}
-    if reference:
-        table.add_column("published", justify="right")
-    for metric in sorted(
-        metrics,
-        key=lambda m: (
-            ("test", "val", "train").index(m.partition("/")[0])
-            if m.partition("/")[0] in ("test", "val", "train")
-            else 9
-        ),
-    ):
-        row = [metric, f"{metrics[metric]:.4f}"]
-        if reference:
-            entry = reference.get(metric)
-            row.append(f"{entry['value']:.4f}" if entry else "")
-        table.add_row(*row)
-    console.print(table)
-    console.print(f"Run folder   {run.folder}", highlight=False)
-    console.print(f"TensorBoard  tensorboard --logdir {run.config['paths']['output_dir']}", highlight=False)
 
 
 def to_yaml(value: Any) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from dl_lab.run import Run
-from dl_lab.training.trainer import Trainer
+from dl_lab.training.trainer import Trainer, choose_device
 from dl_lab.types import Dataset, Learner, Metrics
 
 
@@ -23,6 +24,16 @@ class Fit:
     def rehearse(self) -> Metrics:
         """A forward pass and loss on two items: what `dl-lab check` runs on generated data."""
         return self.trainer.rehearse(self.learner, self.dataset)
+
+    def describe(self) -> dict[str, Any]:
+        """What is known before the first step: the data, the size of the model, the device."""
+        n_parameters, n_trainable = self.learner.n_parameters()
+        return {
+            "dataset": self.dataset.summary(),
+            "parameters": n_parameters,
+            "trainable": n_trainable,
+            "device": str(choose_device(self.trainer.device)),
+        }
 
     def n_parameters(self) -> tuple[int, int]:
         """(all, trainable)."""

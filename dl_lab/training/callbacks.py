@@ -13,7 +13,7 @@ from dl_lab.types import Confusion, Metrics, Tally
 
 
 class ProgressBar(Callback):
-    """Epoch, batches, samples/s, time left and the newest metrics; silent where the output is no terminal."""
+    """Epoch, batch, samples/s, time left and the newest metrics on one line; silent where the output is no terminal."""
 
     def __init__(self) -> None:
         self._bar: Any = None
@@ -22,51 +22,77 @@ class ProgressBar(Callback):
         if not sys.stderr.isatty():
             return
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TextColumn
+        from rich.table import Column
 
-        self._bar = Progress(
-            TextColumn("epoch {task.fields[epoch]:>{task.fields[width]}}/{task.fields[max_epochs]}"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[metrics]}"),
-            console=Console(stderr=True),
-            refresh_per_second=5,
-        )
-        width = len(str(session.max_epochs))
-        self._task = self._bar.add_task(
-            "",
-            total=session.max_epochs * session.n_batches,
-            completed=session.epoch * session.n_batches + session.batch,
-            epoch=session.epoch + 1,
-            width=width,
-            max_epochs=session.max_epochs,
-            rate="",
-            metrics="",
-        )
+        def text(field: str) -> TextColumn:
+            return TextColumn(f"{{task.fields[{field}]}}", table_column=Column(no_wrap=True), markup=False)
+
+        bar = BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=SHORTEST_BAR))
+        columns = (text("epoch"), bar, text("rate"), text("left"), text("metrics"))
+        self._bar = Progress(*columns, console=Console(stderr=True), refresh_per_second=5, expand=True)
+        blank = dict.fromkeys(("epoch", "rate", "left", "metrics"), "")
+        self._task = self._bar.add_task("", total=session.max_epochs * session.n_batches, **blank)
+        self._begun = session.step
+        self._show(session)
         self._bar.start()
 
     def progress(self, session: Session) -> None:
-        if self._bar is not None:
-            done = session.epoch * session.n_batches + session.batch
-            rate = f"{session.samples_per_second:,.0f}/s"
-            self._bar.update(self._task, completed=done, epoch=session.epoch + 1, rate=rate)
+        self._show(session)
 
     def epoch_end(self, session: Session, metrics: Metrics) -> None:
-        if self._bar is None:
-            return
-        shown = [name for name in ("train/loss", "val/loss", "val/accuracy") if name in metrics] or list(metrics)[:2]
-        text = "  ".join(f"{name} {metrics[name]:.4f}" for name in shown)
-        done, epoch = session.epoch * session.n_batches, min(session.epoch + 1, session.max_epochs)
-        rate = f"{session.samples_per_second:,.0f}/s"
-        self._bar.update(self._task, completed=done, epoch=epoch, rate=rate, metrics=text)
+        self._show(session, metrics)
 
     def close(self, session: Session) -> None:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+    def _show(self, session: Session, metrics: Metrics | None = None) -> None:
+        if self._bar is None:
+            return
+        done = session.epoch * session.n_batches + session.batch
+        total = session.max_epochs * session.n_batches
+        fields = {"epoch": _position(session)}
+        if session.samples_per_second:
+            fields["rate"] = f"{session.samples_per_second:,.0f}/s"
+        if session.step > self._begun:
+            elapsed = self._bar.tasks[0].elapsed or 0.0
+            left = _clock(elapsed / (session.step - self._begun) * (total - done))
+            fields["left"] = f"{left} left" if done < total else f"in {_clock(elapsed)}"
+        if metrics:
+            room = self._bar.console.width - SHORTEST_BAR - len(" ".join(fields.values())) - 4
+            fields["metrics"] = newest(metrics, room)
+        self._bar.update(self._task, completed=done, **fields)
+
+
+SHORTEST_BAR = 10
+
+
+def _position(session: Session) -> str:
+    """`epoch  3/20  12/63`: of the epochs, of the batches; a constant width, so that the line stands still."""
+    width, wide = len(str(session.max_epochs)), len(str(session.n_batches))
+    epoch = min(session.epoch + 1, session.max_epochs)
+    batch = session.batch if session.epoch < session.max_epochs else session.n_batches
+    return f"epoch {epoch:>{width}}/{session.max_epochs}  {batch:>{wide}}/{session.n_batches}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
+
+
+def newest(metrics: Metrics, room: int) -> str:
+    """As many metrics as fit into `room` characters, a validation score before the losses."""
+    scores = [name for name in metrics if name.startswith("val/") and name != "val/loss"]
+    wanted = [*scores[:1], "val/loss", "train/loss", *scores[1:]]
+    line = ""
+    for name in [name for name in wanted if name in metrics]:
+        longer = f"{line}  {name} {metrics[name]:.4f}".lstrip()
+        if len(longer) > room:
+            break
+        line = longer
+    return line
 
 
 class EarlyStopping(Callback):

@@ -65,7 +65,7 @@ def test_killed_and_resumed_is_bit_identical(uninterrupted, tmp_path, attempt):
     kills = 0
     for _ in range(6):
         process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait_for(lambda: (folder / "checkpoints" / "last.pt").exists() or process.poll() is not None)
+        wait_for((folder / "checkpoints" / "last.pt").exists, process)
         time.sleep(rng.uniform(0.0, 1.0))
         process.send_signal(signal.SIGKILL)
         kills += process.wait() == -signal.SIGKILL
@@ -80,9 +80,10 @@ def test_killed_and_resumed_is_bit_identical(uninterrupted, tmp_path, attempt):
     assert_same(uninterrupted, folder)
 
 
-def wait_for(condition, seconds: float = 60.0) -> None:
+def wait_for(condition, process=None, seconds: float = 60.0) -> None:
+    """Until the condition holds, or the process has ended."""
     end = time.monotonic() + seconds
-    while not condition():
+    while not condition() and (process is None or process.poll() is None):
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
 
@@ -90,7 +91,7 @@ def wait_for(condition, seconds: float = 60.0) -> None:
 def test_ctrl_c_saves_and_says_how_to_go_on(uninterrupted, tmp_path):
     folder = tmp_path / "run"
     process = subprocess.Popen(command(*OVERRIDES, f"hydra.run.dir={folder}"), stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: (folder / "checkpoints" / "last.pt").exists())
+    wait_for((folder / "checkpoints" / "last.pt").exists)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -105,10 +106,10 @@ def test_ctrl_c_saves_and_says_how_to_go_on(uninterrupted, tmp_path):
 def test_damaged_checkpoint_falls_back_to_the_one_before(uninterrupted, tmp_path, damage):
     folder = tmp_path / "run"
     process = subprocess.Popen(command(*OVERRIDES, f"hydra.run.dir={folder}"), stderr=subprocess.DEVNULL)
-    wait_for(lambda: (folder / "checkpoints" / "previous.pt").exists())
+    wait_for((folder / "checkpoints" / "previous.pt").exists)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    wait_for(lambda: (folder / "checkpoints" / "previous.pt").exists())
+    wait_for((folder / "checkpoints" / "previous.pt").exists)
     (folder / "checkpoints" / "next.pt").unlink(missing_ok=True)
     last = folder / "checkpoints" / "last.pt"
     if not last.exists():  # killed between the two renames
