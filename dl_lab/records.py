@@ -50,8 +50,8 @@ class Record:
 
     config: its settings by dotted path, each once, chosen groups ("model": "mlp") among them. metrics: the final
     ones, of an unfinished run those of its newest epoch. label: "full", "part" or "generated" ("" where the run
-    has no data set, or has not said yet). epoch: finished ones, of `epochs`; seconds: from start to end, or to the last heartbeat. asked: the settings given on
-    the command line.
+    has no data set, or has not said yet). epoch: finished ones, of `epochs`; seconds: from start to end,
+    or to the last heartbeat. asked: the settings given on the command line.
     """
 
     folder: Path

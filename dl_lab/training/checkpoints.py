@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dl_lab.run import write_atomic
+from dl_lab.run import to_json, write_atomic
 from dl_lab.types import UserError
 
 
@@ -74,12 +74,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-    """Weights as safetensors; `about` goes into its metadata."""
+    """Weights as safetensors; `about` goes into its metadata (as one entry: the order of several is random)."""
     from safetensors.torch import save as to_bytes
 
     path.parent.mkdir(exist_ok=True)
     contiguous = {name: tensor.cpu().contiguous().clone() for name, tensor in weights.items()}
-    write_atomic(path, to_bytes(contiguous, {key: str(value) for key, value in about.items()}))
+    write_atomic(path, to_bytes(contiguous, {"about": to_json(about)}))
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
