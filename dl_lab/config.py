@@ -66,7 +66,7 @@ class Composer:
         if config_dir is not None:
             if not Path(config_dir).is_dir():
                 raise ConfigError(f"--config-dir {config_dir} is not a folder.")
-            search_path.append("command-line", f"file://{Path(config_dir).resolve()}")
+            search_path.prepend("command-line", f"file://{Path(config_dir).resolve()}")
         setup_globals()
         OmegaConf.register_new_resolver("run_id", _new_id, replace=True)
         self.config_name, self.loader = config_name, ConfigLoaderImpl(search_path)
@@ -82,6 +82,8 @@ class Composer:
             config = self.loader.load_configuration(self.config_name, list(overrides), mode)
         except HydraException as error:
             raise ConfigError(self._explain(error, overrides)) from error
+        except ValueError as error:  # Hydra's for group=null and the like
+            raise ConfigError(f"{_first_line(str(error))} (a group takes the name of one of its options).") from error
         HydraConfig.instance().set_config(config)
         return config
 
@@ -102,7 +104,7 @@ class Composer:
         interpolation repeats them.
         """
         groups = set(self.loader.list_groups(""))
-        families: dict[tuple[tuple[str, ...], ...], list[int]] = {}
+        families: dict[tuple[tuple[str, ...], tuple[str, ...]], list[int]] = {}
         for i, job in enumerate(jobs):
             families.setdefault(_family(job, groups), []).append(i)
         composed: dict[int, Composed] = {}
@@ -204,14 +206,14 @@ def resolve(config: Any, overrides: Sequence[str]) -> Composed:
 # -- many jobs ----------------------------------------------------------------------------------------------------
 
 
-def _family(job: Sequence[str], groups: set[str]) -> tuple[tuple[str, ...], ...]:
+def _family(job: Sequence[str], groups: set[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(all words that are not plain `key=scalar`, with their places; the keys of those that are)."""
-    plain = [word for word in job if _is_plain(word) and word.partition("=")[0] not in groups]
-    keys = tuple(word.partition("=")[0] for word in plain)
-    return tuple("" if word in plain else word for word in job), keys if len(set(keys)) == len(keys) else (
-        *keys,
-        "",
-    )
+    keys = [word.partition("=")[0] for word in job]
+    plain = [
+        _is_plain(word) and key not in groups and keys.count(key) == 1 for word, key in zip(job, keys, strict=True)
+    ]
+    rest = tuple("" if is_plain else word for word, is_plain in zip(job, plain, strict=True))
+    return rest, tuple(key for key, is_plain in zip(keys, plain, strict=True) if is_plain)
 
 
 def _is_plain(word: str) -> bool:
@@ -418,7 +420,7 @@ def build(config: Mapping[str, Any], key: str) -> Any:
             raise cause from None
         where = re.search(r"full_key: (\S+)", str(error))
         path = ".".join([key, *(where[1].split(".")[1:] if where else [])])
-        if isinstance(cause, ValueError | TypeError):
+        if isinstance(cause, ValueError | TypeError | RuntimeError) and "OutOfMemory" not in type(cause).__name__:
             raise ConfigError(f"{path}: {cause}") from cause
         raise cause from error
 

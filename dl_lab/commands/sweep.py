@@ -34,6 +34,8 @@ def main(argv: Sequence[str]) -> int:
         schedule.open()  # imports torch while the jobs are composed
     try:
         sweep = make_plan(composer, options, expanded)
+        if not options.dry_run:
+            sweep.lock()
         plan.decide(sweep, options.retry_failed)
         todo = [job for job in sweep.jobs if job.action in ("run", "resume", "retry")]
         plan.estimate(sweep.jobs, Path(first.config["paths"]["output_dir"]))
@@ -44,7 +46,6 @@ def main(argv: Sequence[str]) -> int:
         if len(sweep.jobs) <= 40:
             view.show_plan(console, sweep, keys)
         _check(schedule, todo)
-        sweep.lock()
         sweep.write()
         console.print(f"Sweep folder {sweep.folder}  ({layout.slots * len(layout.devices)} lanes)")
         schedule.stop_on_failure = first.config["on_failure"] == "stop"

@@ -1,0 +1,185 @@
+"""Which jobs a sweep has, and that composing many at once gives what Hydra gives each."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from dl_lab import config as configs
+from dl_lab.sweeps import grid, identity, lanes, plan
+from dl_lab.types import ConfigError, UserError
+
+
+@pytest.fixture(scope="module")
+def composer():
+    return configs.Composer()
+
+
+def jobs(composer, overrides, spec=None, **flags):
+    return grid.expand(composer.loader, overrides, flags, spec).jobs()
+
+
+def test_grid_is_hydras_product_last_axis_fastest(composer):
+    assert jobs(composer, ["seed=range(2)", "optimizer.lr=0.1,1e-2", "model=mlp"]) == [
+        ["seed=0", "optimizer.lr=0.1"],
+        ["seed=0", "optimizer.lr=0.01"],
+        ["seed=1", "optimizer.lr=0.1"],
+        ["seed=1", "optimizer.lr=0.01"],
+    ]
+
+
+def test_glob_and_choice(composer):
+    assert ["optimizer=adamw"] in jobs(composer, ["optimizer=glob(a*)"])
+    assert jobs(composer, ["seed=choice(3,5)"]) == [["seed=3"], ["seed=5"]]
+
+
+def test_zip_list_exclude_where_on_the_command_line(composer):
+    found = jobs(
+        composer,
+        ["seed=0,1"],
+        zip=["optimizer.lr=0.1,0.2 trainer.batch_size=8,16"],
+        list=["seed=9 optimizer.lr=3"],
+        exclude=["seed=1 optimizer.lr=0.2"],
+        where=["optimizer.lr=0.2", "seed=1"],
+    )
+    assert found == [
+        ["seed=0", "optimizer.lr=0.2", "trainer.batch_size=16"],
+        ["seed=1", "optimizer.lr=0.1", "trainer.batch_size=8"],
+        ["seed=9", "optimizer.lr=3"],
+    ]
+
+
+def test_a_list_as_value_is_one_value(composer):
+    assert jobs(composer, [], {"grid": {"model.hidden": [[8, 8], [16]]}}) == [
+        ["model.hidden=[8,8]"],
+        ["model.hidden=[16]"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "spec", "flags", "message"),
+    [
+        (["seed=0"], None, {}, "no job"),
+        ([], {"gird": {}}, {}, "no part 'gird'"),
+        ([], {"grid": {"seed": 3}}, {}, "not a list"),
+        ([], None, {"zip": ["seed=1,2 optimizer.lr=1,2,3"]}, "equally many"),
+        (["seed=1,2"], None, {"exclude": ["seed=1", "seed=2"]}, "no job"),
+        (["seed=1,1"], None, {}, "twice"),
+        (["seed=[1,"], None, {}, "not an override"),
+    ],
+)
+def test_what_cannot_be_a_sweep_is_one_sentence(composer, overrides, spec, flags, message):
+    with pytest.raises(ConfigError, match=message):
+        jobs(composer, overrides, spec, **flags)
+
+
+GRIDS = [
+    ["experiment=octmnist_cnn", "dataset=octmnist,mnist", "optimizer.lr=0.1,0.01,1e-3,1", "seed=range(4)"],
+    ["model=mlp,linear", "optimizer=adam,sgd", "seed=0,1,2", "trainer.max_epochs=1,2"],
+    ["model.activation=relu,tanh", "model.dropout=0,0.5", "scheduler=none,cosine", "trainer.max_epochs=3,4"],
+    ["deterministic=true,false", "learner.clip_norm=null,1.0", "trainer.monitor=val/loss,val/accuracy"],
+    ["paths.data_dir=/a,/b", "dataset=octmnist", "threads=1,2", "+reference.x=1,2"],
+]
+
+
+@pytest.mark.parametrize("overrides", GRIDS)
+def test_composing_at_once_equals_hydra_for_each(composer, overrides):
+    found = grid.expand(composer.loader, overrides, {}, None)
+    words = [[*found.fixed, *job] for job in found.jobs()]
+    random.Random(0).shuffle(words)
+    for job, composed in zip(words, composer.compose_all(words), strict=True):
+        alone = composer.compose(job)
+        assert composed.config == alone.config
+        assert str(composed.config) == str(alone.config), "1 and 1.0 and True are not the same"
+        assert composed.choices == alone.choices
+
+
+def test_identity_ignores_where_and_keeps_what(composer):
+    def id_of(*overrides, code="a", data="b"):
+        return identity.job_id(composer.compose(overrides).config, code, data)
+
+    same = ["trainer.device=cpu", "threads=1", "paths.output_dir=/x", "dataset.workers=9", "trainer.log_steps=1"]
+    same += ["callbacks.progress=null", "lanes=3", "logger=none", "trainer.checkpoint_seconds=0", "id=X"]
+    assert {id_of(word) for word in same} == {id_of()}
+    other = ["seed=1", "optimizer.lr=0.5", "model.hidden=[8]", "trainer.max_epochs=3", "dataset.split_seed=1"]
+    other = [word if word != "dataset.split_seed=1" else "+dataset.split_seed=1" for word in other]
+    ids = [id_of(word) for word in other] + [id_of(code="c"), id_of(data="d"), id_of()]
+    assert len(set(ids)) == len(ids)
+
+
+def test_lanes_are_laid_out_by_gpu_or_core(monkeypatch, tmp_path):
+    monkeypatch.setattr(lanes, "visible_gpus", list)
+    monkeypatch.setattr(lanes.os, "sched_getaffinity", lambda _: set(range(8)))
+    assert lanes.plan_layout("auto", "auto", None) == lanes.Layout(("",), 8, 1)
+    assert lanes.plan_layout(2, "auto", None) == lanes.Layout(("",), 2, 4)
+    monkeypatch.setattr(lanes, "visible_gpus", lambda: ["0", "1"])
+    assert lanes.plan_layout("auto", "auto", None) == lanes.Layout(("0", "1"), 1, 4, may_grow=True)
+    assert lanes.plan_layout(6, "auto", 1) == lanes.Layout(("0", "1"), 3, 1)
+    assert lanes.plan_layout("auto", "cpu", None).devices == ("",)
+    with pytest.raises(UserError, match="neither auto nor a number"):
+        lanes.plan_layout("many", "auto", None)
+
+
+def test_gpus_are_found_without_torch(monkeypatch, tmp_path):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    assert lanes.visible_gpus() == ["2", "3"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert lanes.visible_gpus() == []
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'GPU 0: A'\necho 'GPU 1: B'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert lanes.visible_gpus() == ["0", "1"]
+
+
+def test_an_edited_plan_is_refused_in_words(tmp_path):
+    (tmp_path / "sweep.yaml").write_text("jobs: [")
+    with pytest.raises(UserError, match="not a readable plan"):
+        plan.read_plan(tmp_path)
+
+
+def work(job, orders, send):
+    """A job of the schedule tests: what it is told to do."""
+    import time
+
+    if orders.get("memory"):
+        send({"event": "memory", "peak_bytes": 1, "total_bytes": 4})
+    time.sleep(orders.get("seconds", 0))
+    if orders.get("needs_all") and not orders["solo"]:
+        return lanes.Schedule.OUT_OF_MEMORY
+    return orders.get("status", 0)
+
+
+def run_schedule(layout, orders):
+    events = []
+    schedule = lanes.Schedule(layout, lambda _: None, work, events.append)
+    schedule.open()
+    try:
+        return schedule.run(list(orders), orders), events
+    finally:
+        schedule.close()
+
+
+def test_lanes_grow_with_measured_memory_and_full_ones_run_alone():
+    orders = {
+        0: {"memory": True, "seconds": 0.5},
+        1: {"seconds": 1},
+        2: {"needs_all": True, "seconds": 0.2},
+        3: {"seconds": 0.2},
+    }
+    statuses, events = run_schedule(lanes.Layout(("0",), 1, 1, may_grow=True), orders)
+    assert statuses == dict.fromkeys(orders, 0)
+    started = [event["job"] for event in events if event["event"] == "start"]
+    assert started.count(2) == 2, "the job that did not fit beside others was not tried alone"
+    assert [event["job"] for event in events if event["event"] == "alone"] == [2]
+
+
+def test_statuses_and_order_over_two_lanes():
+    statuses, events = run_schedule(
+        lanes.Layout(("",), 2, 1), {n: {"status": n % 3, "seconds": 0.05} for n in range(9)}
+    )
+    assert statuses == {n: n % 3 for n in range(9)}
+    assert [event["job"] for event in events if event["event"] == "start"] == list(range(9))
+    assert {event["lane"] for event in events if event["event"] == "start"} == {0, 1}

@@ -1,0 +1,314 @@
+"""Sweeps as a user runs them: real processes, killed at awkward moments."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+FAST = [
+    "dataset.source=generated",
+    "dataset.n_generated=512",
+    "trainer.batch_size=8",
+    "trainer.checkpoint_seconds=0",
+    "callbacks.curves=null",
+    "callbacks.confusion_matrix=null",
+    "lanes=2",
+    "threads=1",
+]
+GRID = ["trainer.max_epochs=6", "optimizer.lr=0.01,0.001", "seed=0,1"]
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen:
+    folder.mkdir(exist_ok=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "dl_lab", "-m", *FAST, *arguments],
+        cwd=folder,
+        env={**os.environ, "COLUMNS": "120"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen, timeout: float = 120) -> tuple[int, str]:
+    text, _ = process.communicate(timeout=timeout)
+    assert "Traceback" not in text, text
+    return process.returncode, text
+
+
+def sweep(folder: Path, *arguments: str) -> tuple[int, str]:
+    return finish(start(folder, *arguments))
+
+
+def the_sweep(folder: Path) -> Path:
+    (found,) = folder.glob("outputs/sweeps/*/*/sweep.yaml")
+    return found.parent
+
+
+def jobs(folder: Path) -> list[Path]:
+    plan = yaml.safe_load((the_sweep(folder) / "sweep.yaml").read_text())
+    return [the_sweep(folder) / f"{job['number']}_{job['id']}" for job in plan["jobs"]]
+
+
+def state(job: Path) -> str:
+    return json.loads((job / "status.json").read_text())["state"]
+
+
+def results(folder: Path) -> list[tuple[str, bytes, bytes]]:
+    """What must be the same of every job, whatever happened on the way."""
+    return [
+        (job.name, (job / "metrics.jsonl").read_bytes(), (job / "checkpoints" / "last.safetensors").read_bytes())
+        for job in jobs(folder)
+    ]
+
+
+def wait_for(condition, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def checkpoints(folder: Path) -> int:
+    return len(list(folder.glob("outputs/sweeps/*/*/*/checkpoints/last.pt")))
+
+
+def processes_of(folder: Path) -> list[int]:
+    """Every live process whose working folder is this one (a sweep's servers and jobs inherit it)."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                status = (entry / "stat").read_text().rsplit(")", 1)[1].split()[0]
+                if status != "Z" and (entry / "cwd").readlink() == folder.resolve():
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """The sweep that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    code, text = sweep(folder, *GRID)
+    assert code == 0, text
+    return folder
+
+
+def test_every_job_is_a_normal_run_with_its_result(whole):
+    assert [state(job) for job in jobs(whole)] == ["done"] * 4
+    rows = list(csv.DictReader((the_sweep(whole) / "results.csv").read_text().splitlines()))
+    assert [(row["optimizer.lr"], row["seed"]) for row in rows] == [(a, b) for a in ("0.01", "0.001") for b in "01"]
+    for row, job in zip(rows, jobs(whole), strict=True):
+        assert float(row["test/accuracy"]) == json.loads((job / "summary.json").read_text())["metrics"]["test/accuracy"]
+        assert any(job.glob("events.out.tfevents.*"))
+    assert len({row["val/loss"] for row in rows}) == 4, "jobs that differ gave the same loss"
+
+
+def test_a_job_gives_the_bits_of_the_same_single_run(whole, execute):
+    folder, _ = execute(*FAST[:-2], "trainer.max_epochs=6", "optimizer.lr=0.01", "seed=1")
+    assert (folder / "metrics.jsonl").read_bytes() == (jobs(whole)[1] / "metrics.jsonl").read_bytes()
+
+
+def test_the_same_command_again_skips_what_is_done(whole):
+    before = results(whole)
+    stamps = [(job / "summary.json").stat().st_mtime_ns for job in jobs(whole)]
+    code, text = sweep(whole, *GRID)
+    assert code == 0
+    assert text.count("skip: done on") == 4
+    assert [(job / "summary.json").stat().st_mtime_ns for job in jobs(whole)] == stamps
+    assert results(whole) == before
+
+
+def test_a_changed_grid_is_refused_unless_extended(whole, tmp_path):
+    import shutil
+
+    shutil.copytree(whole / "outputs", tmp_path / "outputs")
+    changed = ["trainer.max_epochs=6", "optimizer.lr=0.01,0.001", "seed=0,1,2"]
+    code, text = sweep(tmp_path, *changed)
+    assert code == 1
+    assert "--extend" in text
+    assert "2 new" in text
+    code, text = sweep(tmp_path, *changed, "--extend")
+    assert code == 0, text
+    assert text.count("skip: done on") == 4
+    assert [state(job) for job in jobs(tmp_path)] == ["done"] * 6
+    assert results(tmp_path)[:4] == results(whole)
+
+
+def test_dry_run_shows_the_plan_and_starts_nothing(tmp_path, whole):
+    code, text = sweep(tmp_path, *GRID, "--dry-run")
+    assert code == 0
+    assert "4 jobs" in text
+    assert not (tmp_path / "outputs").exists()
+    code, text = sweep(whole, *GRID, "--dry-run")
+    assert "4 skip" in text
+
+
+def test_dry_run_estimates_from_earlier_runs(whole):
+    code, text = sweep(whole, "trainer.max_epochs=3", "optimizer.lr=0.02,0.03", "--dry-run")
+    assert code == 0
+    assert "from the throughput of earlier runs" in text
+
+
+@pytest.mark.parametrize("whom", ["sweep", "server"])
+def test_killed_and_typed_again_is_bit_identical(whole, tmp_path, whom):
+    process = start(tmp_path, *GRID)
+    wait_for(lambda: checkpoints(tmp_path) >= 2)
+    if whom == "sweep":
+        process.kill()
+        process.communicate()
+        wait_for(lambda: not processes_of(tmp_path), seconds=10)  # nothing is left behind
+        assert any(state(job) != "done" for job in jobs(tmp_path) if (job / "status.json").exists())
+        code, text = sweep(tmp_path, *GRID)
+        assert "resume: killed in epoch" in text
+    else:
+        server = next(pid for pid in processes_of(tmp_path) if parent(pid) == process.pid)
+        os.kill(server, signal.SIGKILL)
+        code, text = finish(process)
+        assert "its lane was killed" in text
+    assert code == 0, text
+    assert results(tmp_path) == results(whole)
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+
+
+def test_a_killed_job_fails_alone_and_is_resumed_next_time(whole, tmp_path):
+    process = start(tmp_path, *GRID)
+    wait_for(lambda: checkpoints(tmp_path) >= 1)
+    running = [job for job in jobs(tmp_path) if (job / "status.json").exists() and state(job) == "running"]
+    os.kill(json.loads((running[0] / "status.json").read_text())["pid"], signal.SIGKILL)
+    code, text = finish(process)
+    assert code == 1
+    assert "killed by signal 9" in text
+    assert "3 of 4 jobs done" in text
+    code, text = sweep(tmp_path, *GRID)
+    assert code == 0, text
+    assert results(tmp_path) == results(whole)
+
+
+def test_ctrl_c_saves_every_job_and_the_same_command_goes_on(whole, tmp_path):
+    process = start(tmp_path, *GRID)
+    wait_for(lambda: checkpoints(tmp_path) >= 2)
+    process.send_signal(signal.SIGINT)
+    code, text = finish(process)
+    assert code == 130
+    assert "the same command goes on" in text
+    assert not processes_of(tmp_path)
+    assert "interrupted" in {state(job) for job in jobs(tmp_path) if job.exists()}
+    code, text = sweep(tmp_path, *GRID)
+    assert code == 0, text
+    assert results(tmp_path) == results(whole)
+
+
+FAILING = ["trainer.max_epochs=1", "optimizer=sgd", "optimizer.lr=0.01,1e30,0.02"]
+
+
+def test_one_failing_job_does_not_stop_the_others(tmp_path):
+    code, text = sweep(tmp_path, *FAILING)
+    assert code == 1
+    assert [state(job) for job in jobs(tmp_path)] == ["done", "failed", "done"]
+    assert "1 failed" in text
+    assert "The training loss became" in text
+    error = json.loads((jobs(tmp_path)[1] / "status.json").read_text())["error"]
+    assert "Traceback" in error["traceback"]
+    code, text = sweep(tmp_path, *FAILING)
+    assert code == 1, "a sweep with a failed job is not done"
+    assert text.count("skip: ") == 3
+    code, text = sweep(tmp_path, *FAILING, "--retry-failed")
+    assert code == 1
+    assert "retry: failed with" in text
+    assert len(list((the_sweep(tmp_path) / "set_aside").iterdir())) == 1
+
+
+def test_on_failure_stop_starts_no_further_job(tmp_path):
+    code, _ = sweep(
+        tmp_path, "trainer.max_epochs=1", "optimizer=sgd", "optimizer.lr=1e30,0.01,0.02", "on_failure=stop", "lanes=1"
+    )
+    assert code == 1
+    assert [job.exists() for job in jobs(tmp_path)] == [True, False, False]
+
+
+def test_a_wrong_job_is_found_before_any_starts(tmp_path):
+    code, text = sweep(tmp_path, "trainer.max_epochs=1", "model.hidden=[8],[-1]")
+    assert code == 2
+    assert "Job 1" in text
+    assert not list(tmp_path.glob("outputs/sweeps/*/*/*/status.json"))
+
+
+def test_two_sweeps_at_once_share_no_folder(tmp_path):
+    one = start(tmp_path, "trainer.max_epochs=2", "seed=0,1", "--new")
+    two = start(tmp_path, "trainer.max_epochs=2", "seed=0,1", "--new")
+    assert (finish(one)[0], finish(two)[0]) == (0, 0)
+    plans = list(tmp_path.glob("outputs/sweeps/*/*/sweep.yaml"))
+    assert len(plans) == 2
+    assert len(list(tmp_path.glob("outputs/sweeps/*/*/*/summary.json"))) == 4
+
+
+def test_the_same_sweep_at_the_same_time_is_refused(tmp_path):
+    first = start(tmp_path, "trainer.max_epochs=500", "seed=0,1")
+    wait_for(lambda: checkpoints(tmp_path) >= 1)
+    code, text = sweep(tmp_path, "trainer.max_epochs=500", "seed=0,1")
+    first.send_signal(signal.SIGTERM)
+    assert finish(first)[0] == 130
+    assert code == 1
+    assert "Another process is running this sweep" in text
+
+
+def test_damaged_weights_do_not_count_as_finished(tmp_path):
+    grid = ["trainer.max_epochs=1", "seed=0,1"]
+    assert sweep(tmp_path, *grid)[0] == 0
+    weights = jobs(tmp_path)[0] / "checkpoints" / "best.safetensors"
+    whole_bytes = weights.read_bytes()
+    weights.write_bytes(whole_bytes[:-10])
+    code, text = sweep(tmp_path, *grid)
+    assert code == 0
+    assert "retry: its weights are not readable" in text
+    assert (jobs(tmp_path)[0] / "checkpoints" / "best.safetensors").read_bytes() == whole_bytes
+
+
+def test_a_fresh_process_per_job_gives_the_same(whole, tmp_path):
+    code, text = sweep(tmp_path, *GRID, "job_process=fresh")
+    assert code == 0, text
+    assert results(tmp_path) == results(whole)
+
+
+def test_sweep_files_and_hydra_mode(tmp_path):
+    configs = tmp_path / "own" / "sweep"
+    configs.mkdir(parents=True)
+    (configs / "mine.yaml").write_text(
+        "# Does zip work?\ngrid: {seed: [0, 1]}\nzip: {optimizer.lr: [0.1, 0.01], trainer.batch_size: [16, 32]}\n"
+        "list: [{seed: 7}]\nexclude: [{seed: 1, optimizer.lr: 0.01}]\n"
+    )
+    code, text = sweep(tmp_path, "--config-dir", str(tmp_path / "own"), "sweep=mine", "trainer.max_epochs=1")
+    assert code == 0, text
+    plan = yaml.safe_load((the_sweep(tmp_path) / "sweep.yaml").read_text())
+    assert [job["overrides"] for job in plan["jobs"]] == [
+        ["seed=0", "optimizer.lr=0.1", "trainer.batch_size=16"],
+        ["seed=0", "optimizer.lr=0.01", "trainer.batch_size=32"],
+        ["seed=1", "optimizer.lr=0.1", "trainer.batch_size=16"],
+        ["seed=7"],
+    ]
+    other = tmp_path / "other"
+    other.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "dl_lab", *FAST, "trainer.max_epochs=1", "seed=0,1", "hydra.mode=MULTIRUN", "--dry-run"],
+        cwd=other,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2 jobs" in done.stdout
