@@ -42,15 +42,20 @@ SECRET_FILES = (
 )
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write under a temporary name, flush to the disk, rename: readers see the old file or the whole new one."""
+def write_atomic(path: Path, content: str | bytes, durable: bool = False) -> None:
+    """Write under a temporary name, rename: readers, and a kill, find the old file or the whole new one.
+
+    durable: also wait for the disk (10 ms on a busy one), for what a power cut must not take: plans, checkpoints,
+    weights, results.
+    """
     data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         with open(temporary, "wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
@@ -194,7 +199,7 @@ class Run:
     def finish(self, metrics: Metrics, **facts: Any) -> None:
         """Write summary.json: the final metrics and what they rest on."""
         self.summary = {**self.summary, **facts, "metrics": metrics}
-        write_atomic(self.folder / "summary.json", to_json(self.summary, indent=1))
+        write_atomic(self.folder / "summary.json", to_json(self.summary, indent=1), durable=True)
 
     # -- records ----------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import signal
 import sys
@@ -16,6 +17,15 @@ from dl_lab.sweeps import grid, identity, lanes, plan, view
 from dl_lab.types import ConfigError, Interrupted, UserError
 
 FLAGS = ("zip", "list", "exclude", "where")
+NEEDED_BY_JOBS = (  # imported once by each server, not by every job
+    "dl_lab.commands.train",
+    "dl_lab.experiments.fit",
+    "dl_lab.training.callbacks",
+    "matplotlib.backends.backend_agg",
+    "safetensors.torch",
+    "tensorboard.plugins.hparams.summary_v2",
+    "torch.utils.tensorboard",
+)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -211,10 +221,12 @@ def _prepare(orders: Mapping[str, Any]) -> None:
 
     torch.set_num_threads(1)
     if not orders:
-        import torch.utils.tensorboard
+        for name in NEEDED_BY_JOBS:
+            importlib.import_module(name)
+        from dl_lab.training.checkpoints import seed_everything
 
-        import dl_lab.experiments.fit
-        import dl_lab.training.callbacks  # noqa: F401
+        seed_everything(0)  # numpy loads its generators at the first use, Hydra its policies
+        configs.build({"logger": {"_target_": "dl_lab.run.NoBoard"}}, "logger")
     for config in orders.get("datasets", []):
         try:
             configs.load_dataset(config)

@@ -88,8 +88,8 @@ class Sweep:
             "jobs": [job.entry() for job in self.jobs],
         }
         lines = [to_json({"number": j.number, "choices": j.choices, "config": j.config}) for j in self.jobs]
-        write_atomic(self.folder / "configs.jsonl", "\n".join(lines) + "\n")
-        write_atomic(self.folder / "sweep.yaml", yaml.dump(plan, Dumper=DUMPER, sort_keys=False))
+        write_atomic(self.folder / "configs.jsonl", "\n".join(lines) + "\n", durable=True)
+        write_atomic(self.folder / "sweep.yaml", yaml.dump(plan, Dumper=DUMPER, sort_keys=False), durable=True)
 
     def note_result(self) -> None:
         """Let results.csv grow, at most once a second (every row is read anew)."""

@@ -29,7 +29,7 @@ def save(folder: Path, state: Mapping[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
     waiting = folder / "next.pt"
-    write_atomic(waiting, buffer.getbuffer())  # pyright: ignore[reportArgumentType]
+    write_atomic(waiting, buffer.getbuffer(), durable=True)  # pyright: ignore[reportArgumentType]
     if (folder / "last.pt").exists():
         os.replace(folder / "last.pt", folder / "previous.pt")
     os.replace(waiting, folder / "last.pt")
@@ -79,7 +79,7 @@ def save_weights(path: Path, weights: Mapping[str, Tensor], about: Mapping[str, 
 
     path.parent.mkdir(exist_ok=True)
     contiguous = {name: tensor.cpu().contiguous().clone() for name, tensor in weights.items()}
-    write_atomic(path, to_bytes(contiguous, {"about": to_json(about)}))
+    write_atomic(path, to_bytes(contiguous, {"about": to_json(about)}), durable=True)
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
