@@ -13,6 +13,7 @@ import inspect
 import json
 import os
 import re
+import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -304,6 +305,8 @@ def locate(path: str, dotted: Any) -> Callable[..., Any]:
     if not _inside(dotted):
         raise ConfigError(_refused(path, dotted))
     module_name, _, name = dotted.rpartition(".")
+    if not dotted.startswith(ALLOWED) and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # the user's own package, allowed by the user, may lie in this folder
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:

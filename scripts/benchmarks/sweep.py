@@ -30,7 +30,7 @@ import psutil
 HERE = Path(__file__).resolve().parent
 LEARNING_RATES = [round(0.001 * 1.15**i, 6) for i in range(400)]
 
-PEER_APP = '''
+PEER_APP = """
 import json, os, sys, time
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, {here!r})
@@ -59,9 +59,9 @@ from hydra.core.config_store import ConfigStore
 ConfigStore.instance().store("app", {{"lr": 0.1, "samples": 0, "folder": ".", "empty": False}})
 if __name__ == "__main__":
     main()
-'''
+"""
 
-RAY_APP = '''
+RAY_APP = """
 import json, os, sys
 sys.path[:0] = [{here!r}, {folder!r}]
 from ray import tune, init
@@ -80,7 +80,7 @@ tune.Tuner(
     param_space={{"lr": tune.grid_search(rates)}},
     run_config=tune.RunConfig(storage_path={folder!r} + "/ray", verbose=0),
 ).fit()
-'''
+"""
 
 
 def prepare(folder: Path, samples: int) -> None:
@@ -143,7 +143,9 @@ def _watch(pid: int, peak: list[float]) -> None:
 def commands(folder: Path, rates: list[float]) -> dict[str, list[str]]:
     grid, python = ",".join(map(str, rates)), sys.executable
     peer = [python, "peer.py", f"folder={folder}"]
-    loop = " && ".join(f"{python} peer.py folder={folder} lr={rate} hydra.run.dir={folder}/multirun/{rate}" for rate in rates)
+    loop = " && ".join(
+        f"{python} peer.py folder={folder} lr={rate} hydra.run.dir={folder}/multirun/{rate}" for rate in rates
+    )
     return {
         "hydra basic": [*peer, f"lr={grid}", "-m"],
         "dl-lab": lab(folder, f"optimizer.lr={grid}"),
@@ -154,8 +156,19 @@ def commands(folder: Path, rates: list[float]) -> dict[str, list[str]]:
 
 
 def lab(folder: Path, *arguments: str) -> list[str]:
-    common = ["experiment=octmnist_cnn", f"paths.data_dir={folder}/data", "dataset.test_set=all", "seed=0", "trainer.device=cpu"]
-    common += ["trainer.batch_size=64", "trainer.max_epochs=1", "callbacks.curves=null", "callbacks.confusion_matrix=null"]
+    common = [
+        "experiment=octmnist_cnn",
+        f"paths.data_dir={folder}/data",
+        "dataset.test_set=all",
+        "seed=0",
+        "trainer.device=cpu",
+    ]
+    common += [
+        "trainer.batch_size=64",
+        "trainer.max_epochs=1",
+        "callbacks.curves=null",
+        "callbacks.confusion_matrix=null",
+    ]
     return [sys.executable, "-m", "dl_lab", "-m", *common, "lanes=2", "threads=1", *arguments]
 
 
@@ -185,7 +198,10 @@ def contest(n: int, samples: int, rounds: int, skip: list[str]) -> dict[str, Any
                 expected = expected or measured
                 np.testing.assert_allclose(measured, expected, rtol=2e-3, err_msg=contestant)
         return {
-            k: {"seconds": statistics.median(v), "basic_over_it": statistics.median(a / b for a, b in zip(times["hydra basic"], v, strict=True))}
+            k: {
+                "seconds": statistics.median(v),
+                "basic_over_it": statistics.median(a / b for a, b in zip(times["hydra basic"], v, strict=True)),
+            }
             for k, v in times.items()
         }
 
@@ -203,12 +219,20 @@ def launch_cost(rounds: int) -> dict[str, float]:
 
         def basic(n: int) -> float:
             clean(folder)
-            return run([sys.executable, "peer.py", "empty=true", f"lr={','.join(map(str, LEARNING_RATES[:n]))}", "-m"], folder)[0]
+            return run(
+                [sys.executable, "peer.py", "empty=true", f"lr={','.join(map(str, LEARNING_RATES[:n]))}", "-m"], folder
+            )[0]
 
         rows = []
         for _ in range(rounds):
             small, t200, t400, b2, b50 = ours(2), ours(200), ours(400), basic(2), basic(50)
-            rows.append({"dl-lab 200": (t200 - small) / 198, "dl-lab 400": (t400 - small) / 398, "hydra basic 50": (b50 - b2) / 48})
+            rows.append(
+                {
+                    "dl-lab 200": (t200 - small) / 198,
+                    "dl-lab 400": (t400 - small) / 398,
+                    "hydra basic 50": (b50 - b2) / 48,
+                }
+            )
         cost = {key: 1e3 * statistics.median(row[key] for row in rows) for key in rows[0]}
         return {**cost, "basic / dl-lab": cost["hydra basic 50"] / cost["dl-lab 200"]}
 
