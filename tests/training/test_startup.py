@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import subprocess
 import sys
 import warnings
@@ -19,9 +20,13 @@ OPTIMIZERS = sorted(path.stem for path in (Path(dl_lab.conf.__file__).parent / "
 SCHEDULERS = sorted(path.stem for path in (Path(dl_lab.conf.__file__).parent / "scheduler").glob("*.yaml"))
 
 
+@functools.cache
+def config_of(group: str, name: str) -> dict:
+    return config.Composer().compose([f"{group}={name}"]).config
+
+
 def built(group: str, name: str):
-    composed = config.Composer().compose([f"{group}={name}"])
-    return config.build(composed.config, group)
+    return config.build(config_of(group, name), group)
 
 
 def train(optimizer_name: str, scheduler_name: str, plain: bool) -> list[torch.Tensor]:
