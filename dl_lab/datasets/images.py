@@ -42,19 +42,18 @@ def labelled_images(
     workers: int = 2,
     class_names: Sequence[str] = (),
     note: str = "",
-    origin: str = "",
+    where: str = "",
 ) -> Dataset:
-    """A data set of images with one label each.
+    """A data set of images with one label each; `where` is the file they lie in.
 
     Raises ValueError for what does not fit the declared shape and classes: a label out of range, another image
-    size, pixels that are not numbers, a class without a training image. `origin`: the file it names then.
+    size, pixels that are not numbers, a class without a training image.
     """
     transform = Scaled(tuple(input_shape), divisor)
-    origin = origin or name
-    columns = {split: _checked(f"{origin}, {split} split", *arrays[split], input_shape, n_classes) for split in arrays}
+    columns = {split: _checked(f"{where or name}, {split} split", *arrays[split], input_shape, n_classes) for split in arrays}
     missing = set(range(n_classes)) - set(columns["train"].y.unique().tolist())
     if missing:
-        raise ValueError(f"{origin}: the training split has no image of class {', '.join(map(str, sorted(missing)))}")
+        raise ValueError(f"{where or name}: no training image of class {', '.join(map(str, sorted(missing)))}")
     splits = {split: TensorSplit(c, transform, residence=residence, workers=workers) for split, c in columns.items()}
     content = fingerprint(*[column for split in columns.values() for column in split])
     train, val, test = (splits[split] for split in ("train", "val", "test"))

@@ -55,7 +55,7 @@ def mnist(
         workers=workers,
         class_names=[str(digit) for digit in range(n_classes)],
         note=f"validation split drawn with seed {split_seed}",
-        origin=f"{data_dir}/MNIST" if source == "real" else "",
+        where=f"{data_dir}/MNIST" if source == "real" else "",
     )
 
 

@@ -43,11 +43,11 @@ def octmnist(
     file is missing, corrupt, or too small for the matched test set.
     """
     if source == "generated":
-        arrays, label, note, path = generated_arrays(n_generated, input_shape, n_classes), "generated", "", ""
+        arrays, label, note, where = generated_arrays(n_generated, input_shape, n_classes), "generated", "", ""
     else:
         file = data_files(files)[0]
         path = ensure(file, Path(data_dir))
-        arrays = _read(path)
+        arrays, where = _read(path), str(path)
         label = "full" if file.state(Path(data_dir)) == "official" else "part"
         note = file.path if label == "part" else ""
         if test_set == "matched":
@@ -63,7 +63,7 @@ def octmnist(
         workers=workers,
         class_names=CLASS_NAMES,
         note=note,
-        origin=str(path),
+        where=where,
     )
 
 

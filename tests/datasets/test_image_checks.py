@@ -35,7 +35,7 @@ def change(split: str, part: int, place, value, dtype=None):
         (change("train", 1, 2, np.nan, float), "scans, train split: image 2 has label nan"),
         (change("val", 0, (3, 1, 1), np.nan, float), "val split: image 3 has pixels that are not finite numbers"),
         (change("test", 0, (7, 0, 0), np.inf, "float32"), "test split: image 7 has pixels that are not finite"),
-        (change("train", 1, slice(None), [0, 1, 2, 0, 1, 2, 0, 1]), "training split has no image of class 3"),
+        (change("train", 1, slice(None), [0, 1, 2, 0, 1, 2, 0, 1]), "scans: no training image of class 3"),
         ({**arrays(), "val": (np.zeros((0, 4, 4), np.uint8), np.zeros(0, int))}, "val split: no images"),
         ({**arrays(), "val": (np.zeros((3, 4, 4), np.uint8), np.zeros(2, int))}, "3 images but 2 labels"),
         ({**arrays(), "val": (np.zeros((3, 5, 4), np.uint8), np.zeros(3, int))}, r"\(5, 4\) are not the declared"),

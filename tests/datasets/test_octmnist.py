@@ -135,7 +135,7 @@ def test_a_broken_file_is_one_sentence_with_its_name(folder, break_it):
     ("key", "value", "message"),
     [
         ("train_labels", np.full((40, 1), 7), "train split: image 0 has label 7"),
-        ("train_labels", np.zeros((40, 1), int), "no image of class 1, 2, 3"),
+        ("train_labels", np.zeros((40, 1), int), "no training image of class 1, 2, 3"),
         ("val_images", np.zeros((12, 64, 64), np.uint8), r"images of shape \(64, 64\) are not the declared"),
         ("val_images", np.full((12, 28, 28), np.nan), "image 0 has pixels that are not finite"),
     ],
