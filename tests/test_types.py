@@ -6,6 +6,7 @@ import random
 
 import pytest
 import torch
+
 from dl_lab.types import Confusion, Ratio, add_tallies, read_tally
 
 

@@ -50,7 +50,9 @@ def labelled_images(
     size, pixels that are not numbers, a class without a training image.
     """
     transform = Scaled(tuple(input_shape), divisor)
-    columns = {split: _checked(f"{where or name}, {split} split", *arrays[split], input_shape, n_classes) for split in arrays}
+    columns = {
+        split: _checked(f"{where or name}, {split} split", *arrays[split], input_shape, n_classes) for split in arrays
+    }
     missing = set(range(n_classes)) - set(columns["train"].y.unique().tolist())
     if missing:
         raise ValueError(f"{where or name}: no training image of class {', '.join(map(str, sorted(missing)))}")

@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+
 from dl_lab.datasets.batches import TensorSplit, fingerprint, in_order, shuffled
 from dl_lab.types import LabelledBatch
 
@@ -99,7 +100,13 @@ def test_fingerprint_sees_bytes_shapes_and_types():
 
 def test_streamed_and_resident_runs_end_with_the_same_bytes(execute):
     """Dropout on: the loader's workers must not draw from the run's random stream."""
-    common = ["dataset.source=generated", "dataset.n_generated=120", "trainer.max_epochs=2", "logger=none", "callbacks.curves=null"]
+    common = [
+        "dataset.source=generated",
+        "dataset.n_generated=120",
+        "trainer.max_epochs=2",
+        "logger=none",
+        "callbacks.curves=null",
+    ]
     folders = [
         execute(*common, f"dataset.residence={residence}", f"dataset.workers={workers}")[0]
         for residence, workers in [("device", 2), ("stream", 0), ("stream", 2)]

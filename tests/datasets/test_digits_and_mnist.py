@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from dl_lab import config
 from dl_lab.datasets.digits import digits
 from dl_lab.datasets.mnist import mnist

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from dl_lab.datasets.images import generated_arrays, labelled_images
 from sklearn.linear_model import LogisticRegression
+
+from dl_lab.datasets.images import generated_arrays, labelled_images
 
 
 def arrays(n: int = 8) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from dl_lab import config
 from dl_lab.datasets.octmnist import CLASS_NAMES, MATCHED_TEST_SIZES, octmnist
 from dl_lab.types import UserError
@@ -185,5 +186,3 @@ def test_the_real_part(real_data):
     assert dataset.label == "part"
     assert [len(split) for split in (dataset.train, dataset.val, dataset.test)] == [1387, 773, 94]
     assert dataset.train.columns.y.bincount().tolist() == [491, 148, 105, 643]
-
-

@@ -6,10 +6,11 @@ import copy
 
 import pytest
 import torch
+from torch import nn
+
 from dl_lab.models.linear import Linear
 from dl_lab.models.mlp import MLP
 from dl_lab.models.oct_cnn import PooledCNN, StridedCNN
-from torch import nn
 
 IMAGES = (1, 28, 28)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from dl_lab.tasks.classification import Classification
-from dl_lab.types import LabelledBatch, add_tallies, read_tally
 from sklearn import metrics
 from torch import nn
 from torch.nn import functional as F
+
+from dl_lab.tasks.classification import Classification
+from dl_lab.types import LabelledBatch, add_tallies, read_tally
 
 
 @pytest.fixture

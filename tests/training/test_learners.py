@@ -7,12 +7,13 @@ from functools import partial
 
 import pytest
 import torch
+from torch import nn
+
 from dl_lab.models.mlp import MLP
 from dl_lab.models.oct_cnn import PooledCNN
 from dl_lab.tasks.classification import Classification
 from dl_lab.training.learners import GradientLearner
 from dl_lab.types import LabelledBatch, read_tally
-from torch import nn
 
 SGD = partial(torch.optim.SGD, lr=0.1)
 

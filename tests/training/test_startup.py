@@ -12,9 +12,10 @@ from pathlib import Path
 import dl_lab.conf
 import pytest
 import torch
+from torch import nn
+
 from dl_lab import config
 from dl_lab.training.startup import plain_step
-from torch import nn
 
 OPTIMIZERS = sorted(path.stem for path in (Path(dl_lab.conf.__file__).parent / "optimizer").glob("*.yaml"))
 SCHEDULERS = sorted(path.stem for path in (Path(dl_lab.conf.__file__).parent / "scheduler").glob("*.yaml"))
