@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import chain
 
 import pytest
 import torch
@@ -46,7 +47,7 @@ def test_order_does_not_touch_the_runs_own_random_stream():
 def test_every_item_once_and_the_last_batch_smaller(batch_size):
     split = split_of()
     batches = epoch_of(split, 0, 0, batch_size)
-    assert sorted(sum(batches, [])) == list(range(50))
+    assert sorted(chain(*batches)) == list(range(50))
     assert len(batches) == split.n_batches(batch_size)
     assert {len(batch) for batch in batches[:-1]} <= {batch_size}
     assert [batch.y.tolist() for batch in split.batches(batch_size)] == [
@@ -75,7 +76,7 @@ def test_streamed_batches_are_the_resident_ones(workers):
 
 
 def test_a_source_may_keep_its_order():
-    assert sum(epoch_of(split_of(order=in_order), 9, 9), []) == list(range(50))
+    assert list(chain(*epoch_of(split_of(order=in_order), 9, 9))) == list(range(50))
 
 
 def test_batches_do_not_share_memory_with_the_data():
