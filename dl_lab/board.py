@@ -4,15 +4,17 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from dl_lab.types import Metrics
+from dl_lab.types import Metrics, UserError
 
 if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+    from tensorboard.summary.writer.record_writer import RecordWriter
 
 
 class TensorBoard:
@@ -20,60 +22,55 @@ class TensorBoard:
 
     The HParams session follows the plugin's own protocol (session start with the hyperparameters, session end
     with the status) in the run's folder, so that its metrics are the run's scalars: no extra run, no copies.
+    Events are written here and now, not by torch's writer in a thread: a full disk is noticed where it happens
+    (UserError), and an event costs a third.
     """
 
     def __init__(self) -> None:
-        self._writer: SummaryWriter | None = None
-        self._session: tuple[Path, dict[str, Any], str] | None = None
+        self._file: IO[bytes] | None = None
+        self._records: RecordWriter | None = None
+        self._session: tuple[Path, dict[str, Any], float] | None = None  # folder, hyperparameters, begin
+        self._texts: dict[str, str] = {}
 
     def start(self, folder: Path, hparams: Mapping[str, Any], config_text: str) -> None:
         """Remember what the session is about; the file is opened at the first record, after the first step."""
         plain = {key: value for key, value in hparams.items() if isinstance(value, bool | int | float | str)}
-        self._session = (folder, plain, config_text)
-
-    def _events(self) -> Any:
-        """The event file, opened with the session's start; a resumed run continues its session."""
-        if self._writer is None:
-            assert self._session is not None, "start() comes first"
-            from torch.utils.tensorboard import SummaryWriter
-
-            folder, hparams, config_text = self._session
-            resuming = any(folder.glob("events.out.tfevents.*"))
-            self._writer = SummaryWriter(str(folder))
-            if not resuming:
-                from tensorboard.plugins.hparams import summary_v2
-
-                self._writer._get_file_writer().add_summary(summary_v2.hparams_pb(hparams, trial_id=folder.name))
-                self._writer.add_text("config", "    " + config_text.replace("\n", "\n    "), 0)
-        return self._writer._get_file_writer()
+        self._session = (folder, plain, time.time())
+        self._texts = {"config": "    " + config_text.replace("\n", "\n    ")}
 
     def scalars(self, values: Metrics, step: int) -> None:
-        """All values in one event: a tenth of the cost of one `add_scalar` each."""
+        """All values in one event: a tenth of the cost of one event each."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        entries = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
-        self._events().add_summary(Summary(value=entries), step)
+        self._write([Summary.Value(tag=name, simple_value=value) for name, value in values.items()], step)
+        self.flush()
 
     def series(self, name: str, values: Sequence[tuple[int, float]]) -> None:
         """A scalar of many steps at once."""
-        from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        wall_time, writer = time.time(), self._events().event_writer
         for step, value in values:
-            summary = Summary(value=[Summary.Value(tag=name, simple_value=value)])
-            writer.add_event(Event(wall_time=wall_time, step=step, summary=summary))
+            self._write([Summary.Value(tag=name, simple_value=value)], step)
+        self.flush()
 
     def image(self, name: str, png: bytes, step: int) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         width, height = int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")  # PNG's IHDR
         image = Summary.Image(encoded_image_string=png, colorspace=4, width=width, height=height)
-        self._events().add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
+        self._write([Summary.Value(tag=name, image=image)], step)
+        self.flush()
+
+    def text(self, name: str, markdown: str, step: int = 0) -> None:
+        """Text in Markdown; before the first step it waits for the session's start."""
+        if self._file is None:
+            self._texts[name] = markdown
+        else:
+            self._write([_text(name, markdown)], step)
 
     def flush(self) -> None:
-        if self._writer is not None:
-            self._writer.flush()
+        if self._file is not None:
+            self._guarded(self._file.flush)
 
     def finish(self, ok: bool) -> None:
         if self._session is None:
@@ -84,8 +81,60 @@ class TensorBoard:
         status = api_pb2.STATUS_SUCCESS if ok else api_pb2.STATUS_FAILURE
         end = plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=time.time())
         about = metadata.create_summary_metadata(plugin_data_pb2.HParamsPluginData(session_end_info=end))
-        value = Summary.Value(tag=metadata.SESSION_END_INFO_TAG, metadata=about, tensor=metadata.NULL_TENSOR)
-        self._events().add_summary(Summary(value=[value]))
-        if self._writer is not None:
-            self._writer.close()
-        self._writer = self._session = None
+        tag = metadata.SESSION_END_INFO_TAG
+        try:
+            self._write([Summary.Value(tag=tag, metadata=about, tensor=metadata.NULL_TENSOR)])
+        finally:
+            file, self._file, self._records, self._session = self._file, None, None, None
+            if file is not None:
+                self._guarded(file.close)
+
+    # -- the event file ---------------------------------------------------------------------------------------
+
+    def _write(self, values: Sequence[Any], step: int = 0) -> None:
+        """One event; the first one opens the file."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        if self._file is None:
+            self._guarded(self._open)
+        self._guarded(lambda: self._event(step=step, summary=Summary(value=values)))
+
+    def _open(self) -> None:
+        """A new event file, with the session's start; a resumed run continues its session in a file of its own."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.plugins.hparams import summary_v2
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        assert self._session is not None, "start() comes first"
+        folder, hparams, begun = self._session
+        older = len(list(folder.glob("events.out.tfevents.*")))
+        name = f"events.out.tfevents.{time.time():010.0f}.{socket.gethostname()}.{os.getpid()}.{older}"
+        self._file = open(folder / name, "xb")  # noqa: SIM115  (finish closes it)
+        self._records = RecordWriter(self._file)
+        self._event(file_version="brain.Event:2")
+        if not older:
+            self._event(summary=summary_v2.hparams_pb(hparams, folder.name, begun))
+            self._event(summary=Summary(value=[_text(name, text) for name, text in self._texts.items()]))
+
+    def _event(self, **content: Any) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        assert self._records is not None
+        self._records.write(Event(wall_time=time.time(), **content).SerializeToString())
+
+    def _guarded(self, act: Any) -> None:
+        try:
+            act()
+        except OSError as error:
+            raise UserError(f"Cannot write the TensorBoard events: {error.strerror}.") from error
+
+
+def _text(name: str, markdown: str) -> Any:
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.compat.proto.tensor_pb2 import TensorProto
+    from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+    from tensorboard.plugins.text import metadata
+
+    shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)])
+    tensor = TensorProto(dtype="DT_STRING", string_val=[markdown.encode()], tensor_shape=shape)
+    return Summary.Value(tag=name, metadata=metadata.create_summary_metadata(name, ""), tensor=tensor)

@@ -88,6 +88,8 @@ class Board(Protocol):
 
     def image(self, name: str, png: bytes, step: int) -> None: ...
 
+    def text(self, name: str, markdown: str, step: int = 0) -> None: ...
+
     def flush(self) -> None: ...
 
     def finish(self, ok: bool) -> None: ...
@@ -103,6 +105,8 @@ class NoBoard:
     def series(self, name: str, values: Sequence[tuple[int, float]]) -> None: ...
 
     def image(self, name: str, png: bytes, step: int) -> None: ...
+
+    def text(self, name: str, markdown: str, step: int = 0) -> None: ...
 
     def flush(self) -> None: ...
 
@@ -124,6 +128,7 @@ class Run:
     summary: dict[str, Any] = field(default_factory=dict)
     status: dict[str, Any] = field(default_factory=dict)
     on_progress: Callable[[dict[str, Any]], None] = lambda progress: None  # told a few times a second
+    _writing: threading.Lock = field(default_factory=threading.Lock, repr=False)  # the status: work and heartbeat
 
     @classmethod
     def create(
@@ -182,7 +187,7 @@ class Run:
         finally:
             stop.set()
             heart.join()
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(UserError):  # the disk is full: the work itself has said so
                 self.board.finish(state == "done")
             self.set_status(state, ended=now())
 
@@ -193,8 +198,9 @@ class Run:
 
     def set_status(self, state: str, **facts: Any) -> None:
         """Write status.json: queued / running / done / failed / interrupted."""
-        self.status = {**self.status, **facts, "state": state, "heartbeat": now()}
-        write_atomic(self.folder / "status.json", to_json(self.status, indent=1))
+        with self._writing:
+            self.status = {**self.status, **facts, "state": state, "heartbeat": now()}
+            write_atomic(self.folder / "status.json", to_json(self.status, indent=1))
 
     def finish(self, metrics: Metrics, **facts: Any) -> None:
         """Write summary.json: the final metrics and what they rest on."""
@@ -208,7 +214,7 @@ class Run:
         self._append("metrics.jsonl", {"epoch": epoch, "step": step, **metrics})
         if timings:
             self._append("timings.jsonl", {"epoch": epoch, "step": step, "time": now(), **timings})
-        self.board.scalars({**metrics, **(timings or {})}, step)
+        self.board.scalars({**metrics, **{f"speed/{name}": value for name, value in (timings or {}).items()}}, step)
 
     def _append(self, name: str, record: Mapping[str, Any]) -> None:
         try:

@@ -30,16 +30,28 @@ def lab(tmp_path):
     return run
 
 
-@pytest.fixture
-def execute(tmp_path):
-    """Compose and run in this process, in an empty folder; returns (run folder, metrics)."""
+@pytest.fixture(scope="session")
+def execute_in():
+    """Compose and run in this process: (folder, *overrides) -> metrics."""
     from dl_lab import config
     from dl_lab.commands import train
 
+    composer = config.Composer()
+
+    def run(folder: Path, *overrides: str) -> dict[str, float]:
+        composed = composer.compose([*overrides, f"hydra.run.dir={folder}", "threads=1"])
+        return train.execute(composed, ["dl-lab", *overrides], quiet=True)
+
+    return run
+
+
+@pytest.fixture
+def execute(tmp_path, execute_in):
+    """Compose and run in this process, in an empty folder; returns (run folder, metrics)."""
+
     def run(*overrides: str):
         folder = tmp_path / f"run{len(list(tmp_path.glob('run*')))}"
-        composed = config.Composer().compose([*overrides, f"hydra.run.dir={folder}", "threads=1"])
-        return folder, train.execute(composed, ["dl-lab", *overrides], quiet=True)
+        return folder, execute_in(folder, *overrides)
 
     return run
 

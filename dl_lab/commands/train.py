@@ -11,7 +11,7 @@ from typing import Any
 
 from dl_lab import config as configs
 from dl_lab import reporting, tables
-from dl_lab.records import flatten
+from dl_lab.records import flatten, overrides
 from dl_lab.run import Run, describe_devices, describe_environment
 from dl_lab.sweeps.identity import cost_key
 from dl_lab.types import Interrupted, Metrics, UserError
@@ -117,11 +117,12 @@ def perform(run: Run, choices: Mapping[str, str], quiet: bool = False, beside_ot
 
     try:
         with run.recording():
-            run.board.start(run.folder, hparams(run.config, choices), to_yaml(run.config))
+            run.board.start(run.folder, hparams(run.config, choices, overrides(run.folder)), to_yaml(run.config))
             seed_everything(run.config["seed"], run.config["deterministic"])
             experiment = configs.build(_on_shared_device(run.config) if beside_others else run.config, "procedure")
             facts = experiment.describe() if hasattr(experiment, "describe") else {}
             run.set_status("running", **facts)
+            run.board.text("about", "\n".join(f"    {line}" for line in reporting.header(run, choices, facts, 200)))
             if not quiet:
                 print("\n".join(reporting.header(run, choices, facts, tables.terminal_width())), file=sys.stderr)
             started = time.perf_counter()
@@ -150,21 +151,24 @@ def _on_shared_device(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**config, "procedure": {**procedure, "learner": {**learner, "out_of_memory": "raise"}}}
 
 
-def hparams(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
-    """What the HParams table shows: the chosen parts, and every number of theirs."""
-    shown = {group: choice for group, choice in choices.items() if group in SHOWN_CHOICES}
-    for group in SHOWN_VALUES:
-        values = flatten(config.get(group) or {}, group)
-        shown |= {
-            key: value
-            for key, value in values.items()
-            if isinstance(value, bool | int | float | str) and not key.rpartition(".")[2].startswith("_")
-        }
-    return {**shown, "seed": config["seed"]}
+def hparams(config: Mapping[str, Any], choices: Mapping[str, str], words: Sequence[str] = ()) -> dict[str, Any]:
+    """What the HParams table shows: the chosen parts, their numbers, and what else the command line's words set."""
+    shown: dict[str, Any] = {group: choice for group, choice in choices.items() if group in SHOWN_CHOICES}
+    asked = {word.lstrip("+").partition("=")[0] for word in words}
+    for key, value in flatten(config).items():
+        group, name = key.partition(".")[0], key.rpartition(".")[2]
+        if key in asked and group not in HIDDEN_GROUPS and isinstance(value, list):
+            shown[key] = str(value)
+        wanted = group in SHOWN_GROUPS or key in SHOWN_KEYS or (key in asked and group not in HIDDEN_GROUPS)
+        if wanted and isinstance(value, bool | int | float | str) and not name.startswith("_") and name != "fused":
+            shown[key] = value
+    return shown
 
 
-SHOWN_CHOICES = ("experiment", "dataset", "model", "task", "optimizer", "scheduler", "learner")
-SHOWN_VALUES = ("model", "optimizer", "scheduler")
+SHOWN_CHOICES = ("experiment", "dataset", "model", "optimizer", "scheduler")
+SHOWN_GROUPS = ("model", "optimizer", "scheduler")
+SHOWN_KEYS = ("seed", "trainer.batch_size", "trainer.max_epochs")
+HIDDEN_GROUPS = ("hydra", "paths", "threads", "logger", "callbacks")
 
 
 def to_yaml(value: Any) -> str:

@@ -42,17 +42,20 @@ def labelled_images(
     workers: int = 2,
     class_names: Sequence[str] = (),
     note: str = "",
+    where: str = "",
 ) -> Dataset:
-    """A data set of images with one label each.
+    """A data set of images with one label each; `where` is the file they lie in.
 
     Raises ValueError for what does not fit the declared shape and classes: a label out of range, another image
     size, pixels that are not numbers, a class without a training image.
     """
     transform = Scaled(tuple(input_shape), divisor)
-    columns = {split: _checked(name, split, *arrays[split], input_shape, n_classes) for split in arrays}
+    columns = {
+        split: _checked(f"{where or name}, {split} split", *arrays[split], input_shape, n_classes) for split in arrays
+    }
     missing = set(range(n_classes)) - set(columns["train"].y.unique().tolist())
     if missing:
-        raise ValueError(f"{name}: the training split has no image of class {', '.join(map(str, sorted(missing)))}")
+        raise ValueError(f"{where or name}: no training image of class {', '.join(map(str, sorted(missing)))}")
     splits = {split: TensorSplit(c, transform, residence=residence, workers=workers) for split, c in columns.items()}
     content = fingerprint(*[column for split in columns.values() for column in split])
     train, val, test = (splits[split] for split in ("train", "val", "test"))
@@ -60,25 +63,31 @@ def labelled_images(
 
 
 def _checked(
-    name: str, split: str, images: np.ndarray, labels: np.ndarray, input_shape: Sequence[int], n_classes: int
+    where: str, images: np.ndarray, labels: np.ndarray, input_shape: Sequence[int], n_classes: int
 ) -> LabelledBatch:
-    where = f"{name}, {split} split"
     if len(images) != len(labels):
         raise ValueError(f"{where}: {len(images)} images but {len(labels)} labels")
     if len(images) == 0:
         raise ValueError(f"{where}: no images")
-    if math.prod(images.shape[1:]) != math.prod(input_shape):
+    if _without_ones(images.shape[1:]) != _without_ones(input_shape):
         raise ValueError(f"{where}: images of shape {images.shape[1:]} are not the declared {tuple(input_shape)}")
     if images.dtype.kind == "f" and not np.isfinite(images).all():
         bad = np.flatnonzero(~np.isfinite(images).reshape(len(images), -1).all(axis=1))[0]
         raise ValueError(f"{where}: image {bad} has pixels that are not finite numbers")
+    if labels.size != len(labels):
+        raise ValueError(f"{where}: labels of shape {labels.shape} are not one for each image")
     labels = labels.reshape(len(labels))
-    wrong = np.flatnonzero((labels < 0) | (labels >= n_classes))
+    wrong = np.flatnonzero(~np.isin(labels, np.arange(n_classes)))
     if len(wrong):
         raise ValueError(
             f"{where}: image {wrong[0]} has label {labels[wrong[0]]}, but classes are 0 to {n_classes - 1}"
         )
     return LabelledBatch(torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels.astype(np.int64)))
+
+
+def _without_ones(shape: Sequence[int]) -> tuple[int, ...]:
+    """A grey image may come with or without its channel; any other reshaping would scramble it."""
+    return tuple(size for size in shape if size != 1)
 
 
 def generated_arrays(n: int, input_shape: Sequence[int], n_classes: int, seed: int = 0) -> dict[str, Any]:

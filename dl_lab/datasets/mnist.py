@@ -55,6 +55,7 @@ def mnist(
         workers=workers,
         class_names=[str(digit) for digit in range(n_classes)],
         note=f"validation split drawn with seed {split_seed}",
+        where=f"{data_dir}/MNIST" if source == "real" else "",
     )
 
 

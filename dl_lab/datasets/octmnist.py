@@ -7,6 +7,7 @@ medmnist's own: octmnist.npz with {train,val,test}_{images,labels}.
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -42,11 +43,11 @@ def octmnist(
     file is missing, corrupt, or too small for the matched test set.
     """
     if source == "generated":
-        arrays, label, note = generated_arrays(n_generated, input_shape, n_classes), "generated", ""
+        arrays, label, note, where = generated_arrays(n_generated, input_shape, n_classes), "generated", "", ""
     else:
         file = data_files(files)[0]
         path = ensure(file, Path(data_dir))
-        arrays = _read(path)
+        arrays, where = _read(path), str(path)
         label = "full" if file.state(Path(data_dir)) == "official" else "part"
         note = file.path if label == "part" else ""
         if test_set == "matched":
@@ -62,18 +63,23 @@ def octmnist(
         workers=workers,
         class_names=CLASS_NAMES,
         note=note,
+        where=where,
     )
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        with np.load(path, allow_pickle=False) as content:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as content:
             return {
                 split: (content[f"{split}_images"], content[f"{split}_labels"].reshape(-1))
                 for split in ("train", "val", "test")
             }
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise UserError(f"{path} is not a readable OCTMNIST file ({error}): delete it and fetch it again.") from error
+
+
+# A plain .npy file has no context manager (TypeError); an unknown compression is NotImplementedError.
+UNREADABLE = (OSError, ValueError, EOFError, KeyError, TypeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
 def _matched(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

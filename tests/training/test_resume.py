@@ -54,7 +54,7 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
     board = EventAccumulator(str(folder), size_guidance={"scalars": 0})
     board.Reload()
-    names = [n for n in board.Tags()["scalars"] if n not in ("samples_per_second", "validation_seconds")]
+    names = [n for n in board.Tags()["scalars"] if not n.startswith("speed/")]
     return {name: [(event.step, event.value) for event in board.Scalars(name)] for name in names}
 
 
