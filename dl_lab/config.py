@@ -650,8 +650,14 @@ def key_paths(value: Any, path: str = "") -> Iterator[str]:
 
 def _listed(title: str, names: Sequence[str]) -> str:
     """`  title: a, b, c`, wrapped."""
-    indents = {"initial_indent": f"  {title}: ", "subsequent_indent": "    "}
-    return textwrap.fill(", ".join(names), 96, break_long_words=False, break_on_hyphens=False, **indents)
+    return textwrap.fill(
+        ", ".join(names),
+        96,
+        initial_indent=f"  {title}: ",
+        subsequent_indent="    ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _not_an_override(word: str | None) -> str:

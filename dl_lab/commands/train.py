@@ -70,7 +70,11 @@ def _hydra(argv: Sequence[str]) -> int:
     options = get_args_parser().parse_args(list(argv))
     composer = configs.Composer(options.config_dir, options.config_name or "config")
     if options.cfg or options.info:  # our words for what is wrong, before Hydra's
-        composer.load(options.overrides, options.multirun)
+        config = composer.load(options.overrides, options.multirun)
+        if options.resolve:
+            configs.resolve(config, options.overrides)
+        if options.resolve and options.cfg == "hydra":
+            raise configs.ConfigError("Hydra's own settings have their values only while a job runs: no --resolve here.")
     sys.argv = ["dl-lab", *composer.in_hydras_words(argv)]
     main = hydra.main(version_base="1.3", config_path=f"pkg://{configs.CONFIG_MODULE}", config_name="config")
     try:
