@@ -344,7 +344,7 @@ def check(config: Mapping[str, Any]) -> None:
     for name, hint in SETTINGS.items():
         if name in config:
             _check_type(name, config[name], hint)
-    if (config.get("threads") or 1) < 1:
+    if config.get("threads") is not None and config["threads"] < 1:
         raise ConfigError(f"threads: {config['threads']} is not at least 1.")
     for part in ("procedure", "logger"):
         if not isinstance(config.get(part), Mapping) or "_target_" not in config[part]:
