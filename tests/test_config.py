@@ -42,7 +42,10 @@ def answer(composer, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("trainer.max_epoch=3", ["no key 'trainer.max_epoch'", "Did you mean trainer.max_epochs?", "keys of trainer: max_"]),
+        (
+            "trainer.max_epoch=3",
+            ["no key 'trainer.max_epoch'", "Did you mean trainer.max_epochs?", "keys of trainer: max_"],
+        ),
         ("optimizer.learning_rate=1", ["Did you mean optimizer.lr?"]),
         ("trianer.max_epochs=3", ["Did you mean trainer.max_epochs?"]),
         ("lr=0.1", ["Did you mean optimizer.lr?"]),
@@ -53,7 +56,10 @@ def answer(composer, tmp_path, monkeypatch):
         ("trainer=", ["no trainer ''", "trainer: default"]),
         ("+foo=1", ["foo: nothing uses this key."]),
         ("+optimiser.lr=1", ["optimiser: nothing uses this key. Did you mean optimizer?"]),
-        ("+model.width=1", ["model.width: dl_lab.models.mlp.MLP has no argument 'width'", "arguments: input_shape, n_cl"]),
+        (
+            "+model.width=1",
+            ["model.width: dl_lab.models.mlp.MLP has no argument 'width'", "arguments: input_shape, n_cl"],
+        ),
         ("+model.dropuot=1", ["Did you mean dropout?"]),
     ],
 )
@@ -282,7 +288,9 @@ def test_misspelt_targets(target, words):
 def test_arguments_that_are_missing():
     config = {"model": {"_target_": "dl_lab.models.linear.Linear", "n_classes": 3}}
     with pytest.raises(ConfigError, match=r"model: dl_lab\.models\.linear\.Linear needs a value for input_shape\."):
-        configs.check({**config, "procedure": {"_target_": "dl_lab.run.NoBoard"}, "logger": {"_target_": "dl_lab.run.NoBoard"}})
+        configs.check(
+            {**config, "procedure": {"_target_": "dl_lab.run.NoBoard"}, "logger": {"_target_": "dl_lab.run.NoBoard"}}
+        )
 
 
 # -- words --------------------------------------------------------------------------------------------------------
@@ -311,7 +319,9 @@ def test_defaults_compose_and_build_each_part_once(composer, monkeypatch):
 
     built = []
     original = torch.nn.Linear.__init__
-    monkeypatch.setattr(torch.nn.Linear, "__init__", lambda self, *a, **k: (built.append(a), original(self, *a, **k))[1])
+    monkeypatch.setattr(
+        torch.nn.Linear, "__init__", lambda self, *a, **k: (built.append(a), original(self, *a, **k))[1]
+    )
     config = composer.compose(["model.hidden=[8]", "trainer.batch_size=4"]).config
     experiment = configs.build(config, "procedure")
     assert len(built) == 2

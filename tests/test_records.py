@@ -90,8 +90,8 @@ def test_the_best_first_and_what_was_not_measured_last():
         record(4, {"val/loss": 1.0}),
     ]
     assert [r.folder.name[-1] for r in records.sort_by(found, "val/accuracy")] == ["3", "1", "2", "4"]
-    losses = [record(1, {"val/loss": 0.5}), record(2, {"val/loss": 0.1})]
-    assert [r.folder.name[-1] for r in records.sort_by(losses, "val/loss")] == ["2", "1"]
+    losses = [record(1), record(2, {"val/loss": 0.5}), record(3, {"val/loss": 0.1})]
+    assert [r.folder.name[-1] for r in records.sort_by(losses, "val/loss")] == ["3", "2", "1"]
 
 
 def test_sorting_by_what_none_has_names_what_there_is():

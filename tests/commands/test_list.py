@@ -60,7 +60,9 @@ def test_what_the_catalogue_says_is_what_is_composed(own_configs):
     for name in ("mine", "octmnist_cnn"):
         said = next(e for e in catalogue.experiments(str(own_configs)) if e.name == name)
         choices = composer.compose([f"experiment={name}"]).choices
-        assert (said.dataset, said.model, said.procedure) == tuple(choices[k] for k in ("dataset", "model", "procedure"))
+        assert (said.dataset, said.model, said.procedure) == tuple(
+            choices[k] for k in ("dataset", "model", "procedure")
+        )
 
 
 def test_a_part_that_the_procedure_does_not_use_is_not_claimed(tmp_path):

@@ -51,6 +51,25 @@ def test_a_run_killed_before_its_first_checkpoint_begins_again(command, execute)
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 3  # two epochs and the look at test
 
 
+ANALYSIS = """
+class Count:
+    def __call__(self, run):
+        run.log({"n": 1.0}, step=0, epoch=0)
+        return {"n": 1.0}
+"""
+
+
+def test_an_analysis_records_nothing_twice(command, execute, tmp_path, monkeypatch):
+    (tmp_path / "my_analysis.py").write_text(ANALYSIS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("DL_LAB_ALLOW", "my_analysis")
+    folder, _ = execute("~procedure", "+procedure._target_=my_analysis.Count", "logger=none")
+    status = json.loads((folder / "status.json").read_text())
+    (folder / "status.json").write_text(json.dumps({**status, "state": "interrupted"}))
+    assert command("resume", str(folder))[0] == 0
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 1
+
+
 def test_a_config_that_was_made_dangerous_is_refused(command, execute):
     folder, _ = execute("model=linear", "trainer.max_epochs=1", "logger=none")
     status = json.loads((folder / "status.json").read_text())

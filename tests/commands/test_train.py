@@ -82,7 +82,12 @@ def test_a_part_is_named(finished):
 def test_fits_the_terminal(finished, width):
     choices = {"experiment": "octmnist_cnn", "dataset": "mnist", "model": "pooled_cnn"}
     metrics = {f"{split}/{name}": 0.5 for split in ("train", "val", "test") for name in ("accuracy", "loss")}
-    dataset = {"name": "mnist", "label": "part", "note": "a long note " * 8, "sizes": {"train": 10**6, "val": 5, "test": 5}}
+    dataset = {
+        "name": "mnist",
+        "label": "part",
+        "note": "a long note " * 8,
+        "sizes": {"train": 10**6, "val": 5, "test": 5},
+    }
     facts = {"dataset": dataset, "parameters": 10**9, "trainable": 10**8, "device": "cpu"}
     lines = reporting.report(finished, choices, metrics, width) + reporting.header(finished, choices, facts, width)
     assert max(len(line) for line in lines if not line.startswith("Run folder")) <= width
@@ -185,7 +190,9 @@ def test_tab_completion_in_bash(tmp_path):
     def complete(line: str) -> list[str]:
         path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
         words = ["bash", "-c", script, "bash", line]
-        done = subprocess.run(words, cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            words, cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=True
+        )
         return done.stdout.split()
 
     assert "experiment=octmnist_cnn" in complete("dl-lab experiment=oct")
