@@ -52,6 +52,21 @@ def folders(config_dir: str | None = None) -> list[Path]:
     return [SHIPPED, Path(config_dir)]
 
 
+def refuse_shadowing(config_dir: str) -> None:
+    """Raises ConfigError for a file of a user's folder with the name of a shipped one, which would not be read."""
+    own = folders(config_dir)[-1]
+    for path in sorted(own.glob("**/*.yaml")):
+        if (SHIPPED / path.relative_to(own)).exists():
+            raise ConfigError(f"{path} has the name of a config that dl-lab ships: give it another name.")
+
+
+def main_keys(config_name: str, config_dir: str | None = None) -> list[str]:
+    """The top-level keys of the main configs."""
+    names = dict.fromkeys(("config", config_name))
+    paths = [root / f"{name}.yaml" for root in folders(config_dir) for name in names]
+    return [key for path in paths if path.exists() for key in parse(read_text(path), path)]
+
+
 def groups(config_dir: str | None = None) -> dict[str, list[str]]:
     """Config group -> its options, those of subgroups ("model/attention") too; reads folders, opens no file."""
     found: dict[str, set[str]] = {}

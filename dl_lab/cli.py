@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import sys
 from collections.abc import Sequence
 
 from dl_lab import __version__, commands
-from dl_lab.types import Interrupted, UserError
+from dl_lab.types import ConfigError, Interrupted, UserError
 
 
 def verbs() -> list[str]:
     """The verbs are the modules of dl_lab.commands."""
-    return sorted(module.name.rstrip("_") for module in pkgutil.iter_modules(commands.__path__))
+    names = [module.name.rstrip("_") for module in pkgutil.iter_modules(commands.__path__)]
+    return sorted(name for name in names if not name.startswith("_"))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -35,6 +37,8 @@ def _run(argv: list[str]) -> int:
         print(stop, file=sys.stderr)
         return stop.exit_code
     except UserError as error:
+        if os.environ.get("HYDRA_FULL_ERROR"):
+            raise
         print(f"dl-lab: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
@@ -52,7 +56,10 @@ def _verb(word: str) -> str:
 
     near = difflib.get_close_matches(word, verbs(), n=1)
     hint = f" Did you mean {near[0]}?" if near else ""
-    raise UserError(f"There is no verb {word!r}.{hint} Verbs: {', '.join(verbs())}; or give overrides like key=value.")
+    if "." in word:
+        raise ConfigError(f"{word} has no value: write {word}=VALUE.")
+    known = [verb for verb in verbs() if verb not in ("help", "train")]
+    raise ConfigError(f"There is no verb {word!r}.{hint}\n  verbs: {', '.join(known)}\n  to train: overrides like key=value")
 
 
 def _command(verb: str):

@@ -12,14 +12,18 @@ import importlib
 import inspect
 import json
 import os
+import pkgutil
 import re
 import sys
+import textwrap
+import traceback
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dl_lab import catalogue
 from dl_lab.judge import check_reference
 from dl_lab.types import ConfigError, UserError
 
@@ -40,6 +44,13 @@ ALLOWED = (
     "torchvision.models",
     "torchvision.transforms",
 )
+REFUSED = (  # inside the allow-list, but they fetch, read or write files that a config could name
+    "dl_lab.datasets.download",
+    "dl_lab.datasets.files",
+    "dl_lab.training.checkpoints",
+    "dl_lab.training.startup",
+)
+SETTINGS = {"seed": int, "deterministic": bool, "threads": int | None, "id": str | None}
 ALLOW_VARIABLE = "DL_LAB_ALLOW"  # a user's own packages, comma separated: set by the user, never by a config
 
 
@@ -55,7 +66,7 @@ class Composed:
 
 
 class Composer:
-    """Composes jobs from the shipped `conf/` and a user's own folder in front of it."""
+    """Composes jobs from the shipped `conf/` and a user's own folder."""
 
     def __init__(self, config_dir: str | None = None, config_name: str = "config") -> None:
         from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -65,28 +76,47 @@ class Composer:
 
         search_path = create_config_search_path(f"pkg://{CONFIG_MODULE}")
         if config_dir is not None:
-            if not Path(config_dir).is_dir():
-                raise ConfigError(f"--config-dir {config_dir} is not a folder.")
-            search_path.prepend("command-line", f"file://{Path(config_dir).resolve()}")
+            catalogue.refuse_shadowing(config_dir)
+            search_path.prepend("command-line", f"file://{Path(config_dir).resolve()}", "schema")  # as Hydra does
         setup_globals()
         OmegaConf.register_new_resolver("run_id", _new_id, replace=True)
-        self.config_name, self.loader = config_name, ConfigLoaderImpl(search_path)
+        self.config_name, self.loader, self.config_dir = config_name, ConfigLoaderImpl(search_path), config_dir
 
     def load(self, overrides: Sequence[str], multirun: bool = False) -> Any:
         """The composed config as Hydra's DictConfig. Raises ConfigError in the user's words."""
         from hydra.core.hydra_config import HydraConfig
         from hydra.errors import HydraException
         from hydra.types import RunMode
+        from omegaconf.errors import OmegaConfBaseException
+        from yaml import YAMLError
 
         mode = RunMode.MULTIRUN if multirun else RunMode.RUN
         try:
-            config = self.loader.load_configuration(self.config_name, list(overrides), mode)
-        except HydraException as error:
+            config = self.loader.load_configuration(self.config_name, self.in_hydras_words(overrides), mode)
+        except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
             raise ConfigError(self._explain(error, overrides)) from error
-        except ValueError as error:  # Hydra's for group=null and the like
-            raise ConfigError(f"{_first_line(str(error))} (a group takes the name of one of its options).") from error
+        self._refuse_unused(config)
         HydraConfig.instance().set_config(config)
         return config
+
+    def in_hydras_words(self, overrides: Sequence[str]) -> list[str]:
+        """`scheduler=null` as `~scheduler`: Hydra has no other word for "none of this group"."""
+        groups = self.loader.list_groups("")
+        return [f"~{word[:-5]}" if word.endswith("=null") and word[:-5] in groups else word for word in overrides]
+
+    def _refuse_unused(self, config: Any) -> None:
+        """Raises ConfigError for a top-level key, of `+key=1` or of a YAML, that is none of ours and no ${key}."""
+        from omegaconf import OmegaConf
+
+        own = catalogue.main_keys(self.config_name, self.config_dir)
+        known = {*own, *self.loader.list_groups(""), "hydra"}
+        unknown = [str(key) for key in config if key not in known]
+        if not unknown:
+            return
+        text = OmegaConf.to_yaml(OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]))
+        for key in unknown:
+            if not re.search(rf"\$\{{{re.escape(key)}\b", text):
+                raise ConfigError(f"{key}: nothing uses this key.{did_you_mean(key, sorted(known))}")
 
     def is_multirun(self, overrides: Sequence[str]) -> bool:
         """Whether hydra.mode, in the config or on the command line, asks for a sweep without -m."""
@@ -158,27 +188,59 @@ class Composer:
     def _explain(self, error: Exception, overrides: Sequence[str]) -> str:
         """Hydra's message in one screen, with the nearest valid name."""
         from hydra.errors import MissingConfigException, OverrideParseException
+        from omegaconf.errors import OmegaConfBaseException
+        from yaml import YAMLError
 
         if isinstance(error, OverrideParseException):
-            return f"{error.override!r} is not an override like key=value: {_first_line(str(error.__cause__ or error))}"
+            return _not_an_override(error.override)
         if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-            group, _, option = str(error.missing_cfg_file).rpartition("/")
-            options = sorted(error.options or self.loader.get_group_options(group))
-            shown = f"  {group}: {', '.join(options)}" if options else ""
-            return f"There is no {group or 'config'} {option!r}.{did_you_mean(option, options)}\n{shown}".rstrip()
-        unknown = re.search(r"Could not override '([^']+)'", str(error))
-        if unknown:
-            key = unknown[1]
-            return f"There is no key {key!r} in this config.{self._nearest_key(key, overrides)}"
+            return self._no_such_option(str(error.missing_cfg_file), error.options)
+        if isinstance(error, YAMLError):
+            file = getattr(getattr(error, "problem_mark", None), "name", "a config")
+            return catalogue.describe_yaml_error(error, file)
+        if unknown := re.search(r"Could not override '([^']+)'", str(error)):
+            return self._no_such_key(unknown[1], overrides)
+        if several := re.search(r"Ambiguous value for argument '([^']+)'", str(error)):
+            key, _, values = several[1].partition("=")
+            return (
+                f"{several[1]} gives several values: add -m to try each one (a sweep).\n"
+                f"  a list: {key}=[{values}]   a text: \"{key}='{values}'\""
+            )
+        if isinstance(error, OmegaConfBaseException):
+            return _explain_value(error)
+        if isinstance(error, ValueError):  # a group without an option, a key without a name
+            wrong = [word for word in overrides if not re.match(r"[+~]{0,2}[\w/.@:-]+(=|$)", word)]
+            return _not_an_override(wrong[0]) if wrong else _tidy(error)
         return _tidy(error)
 
-    def _nearest_key(self, key: str, overrides: Sequence[str]) -> str:
-        rest = [o for o in overrides if o.lstrip("+~").partition("=")[0] != key]
+    def _no_such_option(self, name: str, options: Sequence[str] | None) -> str:
+        group, _, option = name.rpartition("/")
+        known = sorted(o for o in options or self.loader.get_group_options(group) if not o.startswith("_"))
+        if not group:
+            return f"There is no config {option!r}: --config-name is a main config like config.yaml."
+        shown = "\n" + _listed(group, known) if known else ""
+        return f"There is no {group} {option!r}.{did_you_mean(option, known)}{shown}"
+
+    def _no_such_key(self, key: str, overrides: Sequence[str]) -> str:
+        """What a key could have been: its siblings; else the nearest of all."""
+        wrong = f"There is no key {key!r} in this config."
+        rest = [word for word in overrides if word.lstrip("+~").partition("=")[0] != key]
         try:
-            known = [*key_paths(self.load(rest)), *self.groups()]
+            known = [*key_paths(self.load(rest))]
         except ConfigError:
-            known = [*self.groups()]
-        return did_you_mean(key, known)
+            return wrong + did_you_mean(key, [*self.groups()])
+        parent, _, last = key.rpartition(".")
+        siblings = [path.rpartition(".")[2] for path in known if parent and path.rpartition(".")[0] == parent]
+        siblings = [name for name in siblings if not name.startswith("_")]
+        if not siblings:
+            return wrong + did_you_mean(key, [*known, *self.groups()])
+        near = did_you_mean(last, siblings).replace("mean ", f"mean {parent}.") or self._options_with(parent, last)
+        return f"{wrong}{near}\n{_listed(f'keys of {parent}', siblings)}"
+
+    def _options_with(self, group: str, key: str) -> str:
+        """`momentum` under optimizer=adam: which of the group's options have that key."""
+        have = [e.name for e in catalogue.entries(group, self.config_dir) if key in e.content]
+        return f" It is a key of {', '.join(f'{group}={name}' for name in have)}." if have else ""
 
 
 def resolve(config: Any, overrides: Sequence[str]) -> Composed:
@@ -187,15 +249,15 @@ def resolve(config: Any, overrides: Sequence[str]) -> Composed:
     from omegaconf.errors import OmegaConfBaseException
 
     own = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
-    missing = sorted(OmegaConf.missing_keys(own))
-    if missing:
-        raise ConfigError(f"{missing[0]} has no value yet: give it on the command line, {missing[0]}=...")
     try:
+        missing = sorted(OmegaConf.missing_keys(own))
+        if missing:
+            raise ConfigError(f"{missing[0]} has no value yet: give it on the command line, {missing[0]}=...")
         hydra = config.hydra
         run_dir, chosen = str(hydra.run.dir), hydra.runtime.choices.items()
         plain: Any = OmegaConf.to_container(own, resolve=True)
     except OmegaConfBaseException as error:
-        raise ConfigError(_tidy(error)) from error
+        raise ConfigError(_explain_value(error)) from error
     choices = {
         k: str(v) for k, v in chosen if v not in (None, "null") and not k.startswith(("hydra/", "adapt", "local"))
     }
@@ -275,7 +337,18 @@ def plain(node: Any) -> Any:
 
 
 def check(config: Mapping[str, Any]) -> None:
-    """Every `_target_` is allowed, exists and takes its arguments. Raises ConfigError; builds nothing."""
+    """Settings have their types, every `_target_` is allowed, exists and takes its arguments. Builds nothing.
+
+    Raises ConfigError with the config path.
+    """
+    for name, hint in SETTINGS.items():
+        if name in config:
+            _check_type(name, config[name], hint)
+    if config.get("threads") is not None and config["threads"] < 1:
+        raise ConfigError(f"threads: {config['threads']} is not at least 1.")
+    for part in ("procedure", "logger"):
+        if not isinstance(config.get(part), Mapping) or "_target_" not in config[part]:
+            raise ConfigError(f"{part}: none is chosen; choose one with {part}=NAME (see dl-lab --help).")
     check_reference(config.get("reference") or {})
     for path, node in targets(config):
         _check_call(path, node, locate(path, node["_target_"]))
@@ -309,8 +382,8 @@ def locate(path: str, dotted: Any) -> Callable[..., Any]:
         sys.path.append(os.getcwd())  # the user's own package, allowed by the user, may lie in this folder
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ConfigError(f"{path}._target_: {dotted} cannot be imported ({error}).") from error
+    except Exception as error:  # a user's module may raise anything
+        raise ConfigError(f"{path}._target_: {_not_importable(module_name, error)}") from error
     target = getattr(module, name, None)
     if target is None:
         public = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
@@ -322,14 +395,35 @@ def locate(path: str, dotted: Any) -> Callable[..., Any]:
 
 
 def _inside(dotted: str) -> bool:
-    return any(dotted == prefix or dotted.startswith(prefix + ".") for prefix in allowed_prefixes())
+    """Below an allowed name, not below a refused one, and nothing private on the way."""
+    private = any(part.startswith("_") for part in dotted.split(".")) and not dotted.startswith(("torch", "torchvision"))
+    return _below(dotted, allowed_prefixes()) and not _below(dotted, REFUSED) and not private
+
+
+def _below(dotted: str, prefixes: Sequence[str]) -> bool:
+    return any(dotted == prefix or dotted.startswith(prefix + ".") for prefix in prefixes)
 
 
 def _refused(path: str, dotted: str) -> str:
     return (
-        f"{path}._target_: {dotted} is not allowed in a config. Allowed are {', '.join(ALLOWED)}; "
-        f"your own packages by {ALLOW_VARIABLE}=package."
+        f"{path}._target_: {dotted} is not allowed in a config.\n{_listed('allowed', ALLOWED)}\n"
+        f"  your own packages: set {ALLOW_VARIABLE}=package in the environment"
     )
+
+
+def _not_importable(module_name: str, error: Exception) -> str:
+    """Which part of a module's name is wrong, and what is there instead; or what went wrong inside it."""
+    package, _, last = module_name.rpartition(".")
+    if not isinstance(error, ModuleNotFoundError) or error.name is None or not module_name.startswith(error.name):
+        return f"{module_name} cannot be imported ({type(error).__name__}: {_first_line(str(error))})."
+    if error.name != module_name:
+        return _not_importable(error.name, error)
+    try:
+        folder = getattr(importlib.import_module(package), "__path__", [])
+    except ImportError:
+        folder = []
+    near = did_you_mean(last, [module.name for module in pkgutil.iter_modules(folder)])
+    return f"there is no module {module_name}.{near}"
 
 
 def _check_call(path: str, node: Mapping[str, Any], target: Callable[..., Any]) -> None:
@@ -346,7 +440,7 @@ def _check_call(path: str, node: Mapping[str, Any], target: Callable[..., Any]) 
             names = [n for n in parameters if n not in ("self", "args", "kwargs")]
             raise ConfigError(
                 f"{path}.{key}: {node['_target_']} has no argument {key!r}.{did_you_mean(key, names)}\n"
-                f"  arguments: {', '.join(names)}"
+                f"{_listed('arguments', names)}"
             )
     required = [
         name
@@ -423,9 +517,37 @@ def build(config: Mapping[str, Any], key: str) -> Any:
             raise cause from None
         where = re.search(r"full_key: (\S+)", str(error))
         path = ".".join([key, *(where[1].split(".")[1:] if where else [])])
-        if isinstance(cause, ValueError | TypeError | RuntimeError) and "OutOfMemory" not in type(cause).__name__:
-            raise ConfigError(f"{path}: {cause}") from cause
-        raise cause from error
+        if "OutOfMemory" in type(cause).__name__:
+            raise cause from error
+        raise ConfigError(f"{_short_path(config, path)}: {_fault(cause)}") from cause
+
+
+def _short_path(config: Mapping[str, Any], path: str) -> str:
+    """procedure.learner.model is what the user calls model: the shortest end of the path that names the same part."""
+    parts = path.split(".")
+    for tail in [parts[i:] for i in range(len(parts) - 1, 0, -1)]:
+        node = _at(config, tail)
+        if isinstance(node, Mapping) and node.get("_target_") == _at(config, parts).get("_target_"):
+            return ".".join(tail)
+    return path
+
+
+def _at(config: Mapping[str, Any], keys: Sequence[str]) -> Any:
+    node: Any = config
+    for key in keys:
+        node = node.get(key, {}) if isinstance(node, Mapping) else {}
+    return node
+
+
+def _fault(error: BaseException) -> str:
+    """What a part said when it refused its arguments; for what looks like a bug, also its kind and where it is."""
+    message = _first_line(str(error))
+    if isinstance(error, ValueError | TypeError | AssertionError) and message:
+        return message
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
+    place = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+    return f"{type(error).__name__}: {message}{place}"
 
 
 def load_dataset(config: Mapping[str, Any]) -> None:
@@ -450,15 +572,17 @@ def rehearse(config: Mapping[str, Any]) -> Any:
     small = dict(config["procedure"])
     if isinstance(small.get("dataset"), Mapping) and "source" in small["dataset"]:
         small["dataset"] = {**small["dataset"], "source": "generated", "n_generated": 16}
-    built = build({"procedure": small}, "procedure")
+    built = build({**config, "procedure": small}, "procedure")
     if not hasattr(built, "rehearse"):
         return built
     try:
         built.rehearse()
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        if isinstance(error, torch.cuda.OutOfMemoryError):
-            raise
-        raise ConfigError(f"The parts do not fit together; a first step fails: {_first_line(str(error))}") from error
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except ConfigError:
+        raise
+    except Exception as error:  # anything that a model, task or optimizer may raise
+        raise ConfigError(f"The parts do not fit together, a first step on generated data fails.\n  {_fault(error)}") from error
     return built
 
 
@@ -470,7 +594,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
         config["procedure"]
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise UserError(f"{folder / 'config.yaml'} is not a readable config: {error}.") from error
+        problem = catalogue.describe_yaml_error(error, folder / "config.yaml")
+        raise UserError(f"This run's config cannot be read. {problem}") from error
     check(config)
     return config
 
@@ -501,6 +626,8 @@ def count_parameters(config: Mapping[str, Any]) -> tuple[int, int] | None:
 def did_you_mean(wrong: str, known: Sequence[str]) -> str:
     """' Did you mean lr?' for the nearest of the known names, by the whole name or its last part; else ''."""
     near = difflib.get_close_matches(wrong, known, n=1, cutoff=0.6)
+    if not near:  # learning_rate -> lr
+        near = [name for name in known if "".join(word[:1] for word in wrong.split("_")) == name][:1]
     if not near:
         last = wrong.rpartition(".")[2]
         by_last = {name.rpartition(".")[2]: name for name in reversed(list(known))}
@@ -519,6 +646,38 @@ def key_paths(value: Any, path: str = "") -> Iterator[str]:
             full = f"{path}.{key}" if path else str(key)
             yield full
             yield from key_paths(value._get_node(key), full)
+
+
+def _listed(title: str, names: Sequence[str]) -> str:
+    """`  title: a, b, c`, wrapped."""
+    return textwrap.fill(
+        ", ".join(names),
+        96,
+        initial_indent=f"  {title}: ",
+        subsequent_indent="    ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _not_an_override(word: str | None) -> str:
+    return (
+        f"{word!r} is not an override like key=value.\n"
+        f"  a list: 'key=[1, 2]'   a text with spaces or signs: 'key=\"a b\"'   leave a group out: ~group"
+    )
+
+
+def _explain_value(error: Exception) -> str:
+    """An interpolation that leads nowhere, or a value of the wrong kind, by its config path."""
+    path, message = getattr(error, "full_key", None) or "", _first_line(str(error))
+    if gone := re.match(r"Interpolation key '([^']+)' not found", message):
+        top = gone[1].partition(".")[0]
+        message = f"${{{gone[1]}}} names a key that this config does not have."
+        if (catalogue.SHIPPED / top).is_dir():
+            message += f" Is no {top} chosen? Choose one with {top}=NAME."
+    elif message.startswith("Recursive interpolation"):
+        message = "this interpolation leads back to itself."
+    return f"{path}: {message}" if path else message
 
 
 def _new_id() -> str:

@@ -59,7 +59,7 @@ def verbs() -> dict[str, str]:
     folder = Path(next(iter(commands.__path__)))
     found = {}
     for module in pkgutil.iter_modules(commands.__path__):
-        if module.name in BEHIND_THE_SCENES:
+        if module.name in BEHIND_THE_SCENES or module.name.startswith("_"):
             continue
         docstring = ast.get_docstring(ast.parse((folder / f"{module.name}.py").read_text(encoding="utf-8"))) or ""
         found[module.name.rstrip("_")] = docstring.partition("\n")[0].partition(": ")[2].rstrip(".")

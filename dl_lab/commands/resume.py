@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from dl_lab import catalogue
 from dl_lab import config as configs
 from dl_lab.commands import train
 from dl_lab.run import Run, find_run, is_alive, read_json, state_of
@@ -22,8 +20,7 @@ def main(argv: Sequence[str]) -> int:
         print(f"{folder} is done: there is nothing to go on with. Its result:  dl-lab compare {folder}")
         return 0
     refuse_busy(folder, state)
-    config = saved_config(folder)
-    configs.check(config)
+    config = configs.read_config(folder)
     train.set_threads(config)
     run = Run.reopen(folder, config, configs.build(config, "logger"))
     if not (folder / "checkpoints").exists():  # nothing to go on from: begin again, in the same folder
@@ -48,9 +45,3 @@ def refuse_busy(folder: Path, state: str) -> None:
         raise UserError(f"{folder / 'status.json'} is not readable: this run cannot be resumed.")
     if state in ("running", "queued") and "pid" in status and is_alive(status):
         raise UserError(f"{folder} is running (process {status['pid']} on {status['host']}): stop it first.")
-
-
-def saved_config(folder: Path) -> dict[str, Any]:
-    """The run's own config.yaml. Raises ConfigError where it is missing or not readable."""
-    path = folder / "config.yaml"
-    return catalogue.parse(catalogue.read_text(path), path)

@@ -64,9 +64,23 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def _hydra(argv: Sequence[str]) -> int:
     """Hydra's own views of a config: --cfg, --info, --hydra-help, tab completion."""
     import hydra
+    from hydra._internal.utils import get_args_parser
+    from omegaconf.errors import OmegaConfBaseException
 
-    sys.argv = ["dl-lab", *argv]
-    hydra.main(version_base="1.3", config_path=f"pkg://{configs.CONFIG_MODULE}", config_name="config")(lambda _: None)()
+    options = get_args_parser().parse_args(list(argv))
+    composer = configs.Composer(options.config_dir, options.config_name or "config")
+    if options.cfg or options.info:  # our words for what is wrong, before Hydra's
+        config = composer.load(options.overrides, options.multirun)
+        if options.resolve:
+            configs.resolve(config, options.overrides)
+        if options.resolve and options.cfg == "hydra":
+            raise configs.ConfigError("Hydra's own settings have their values only while a job runs: no --resolve here.")
+    sys.argv = ["dl-lab", *composer.in_hydras_words(argv)]
+    main = hydra.main(version_base="1.3", config_path=f"pkg://{configs.CONFIG_MODULE}", config_name="config")
+    try:
+        main(lambda _: None)()
+    except (OmegaConfBaseException, ValueError) as error:
+        raise configs.ConfigError(str(error).partition("\n")[0]) from error
     return 0
 
 
@@ -83,7 +97,9 @@ def prepare(composed: configs.Composed, command: Sequence[str]) -> Run:
     config = composed.config
     configs.check(config)
     set_threads(config)
-    configs.rehearse(config)
+    rehearsed = configs.rehearse(config)
+    if hasattr(rehearsed, "describe"):
+        rehearsed.describe()  # names the device: one that is not there is found before anything is written
     board = configs.build(config, "logger")
     files = {**run_files(config, composed.overrides), ".hydra/hydra.yaml": composed.hydra_yaml}
     facts = {**describe_environment(command), "devices": describe_devices(), "choices": composed.choices}

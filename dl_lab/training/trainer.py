@@ -22,6 +22,7 @@ from dl_lab import types
 from dl_lab.run import Run
 from dl_lab.training import checkpoints
 from dl_lab.types import (
+    ConfigError,
     Dataset,
     Interrupted,
     Learner,
@@ -150,8 +151,9 @@ class Trainer:
         batch = next(iter(dataset.train.batches(2)))
         learner.update(batch)
         metrics = read_tally(learner.evaluate(batch), "val/")
-        if self.monitor not in metrics:
-            raise ValueError(f"monitor {self.monitor!r} is not measured; there are {', '.join(sorted(metrics))}")
+        for monitor in [self.monitor, *(getattr(callback, "monitor", "") for callback in self.callbacks.values())]:
+            if monitor and monitor not in metrics:
+                raise ConfigError(f"monitor {monitor!r} is not measured; there are {', '.join(sorted(metrics))}.")
         return metrics
 
     # -- one epoch --------------------------------------------------------------------------------------------

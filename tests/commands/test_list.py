@@ -1,0 +1,95 @@
+"""dl-lab list, and the catalogue it reads."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from dl_lab import catalogue
+from dl_lab.types import ConfigError
+
+MINE = """# @package _global_
+# Does my idea work? A note that is not the question.
+defaults:
+  - octmnist_cnn
+  - override /model: linear
+  - _self_
+id: MINE-1
+reference:
+  test/accuracy: {value: 0.5, source: "myself"}
+"""
+
+
+@pytest.fixture
+def own_configs(tmp_path):
+    (tmp_path / "own" / "experiment").mkdir(parents=True)
+    (tmp_path / "own" / "experiment" / "mine.yaml").write_text(MINE)
+    return tmp_path / "own"
+
+
+def test_every_experiment_with_question_id_parts_and_published_figure(command):
+    out = command("list")[1]
+    for experiment in catalogue.experiments():
+        assert experiment.name in out
+    entry = out.partition("octmnist_cnn  (IST2-CNN)\n")[2].partition("\n\n")[0]
+    assert "Does max-pooling beat strided convolution" in entry
+    assert "pooled_cnn on octmnist; published test/accuracy 0.8374" in entry
+
+
+def test_json(command):
+    listed = json.loads(command("list", "--json")[1])
+    mine = next(entry for entry in listed["experiments"] if entry["name"] == "octmnist_cnn")
+    assert (mine["id"], mine["dataset"], mine["model"]) == ("IST2-CNN", "octmnist", "pooled_cnn")
+    assert mine["reference"]["test/accuracy"]["value"] == 0.8374
+    assert mine["question"].endswith("?")
+    assert {sweep.name for sweep in catalogue.entries("sweep")} == {sweep["name"] for sweep in listed["sweeps"]}
+
+
+def test_a_users_own_experiment_takes_over_what_it_starts_from(own_configs):
+    mine = next(e for e in catalogue.experiments(str(own_configs)) if e.name == "mine")
+    assert mine.question == "Does my idea work?"
+    assert (mine.id, mine.model, mine.dataset) == ("MINE-1", "linear", "octmnist")
+    assert mine.reference == {"test/accuracy": {"value": 0.5, "source": "myself"}}
+
+
+def test_what_the_catalogue_says_is_what_is_composed(own_configs):
+    from dl_lab.config import Composer
+
+    composer = Composer(str(own_configs))
+    for name in ("mine", "octmnist_cnn"):
+        said = next(e for e in catalogue.experiments(str(own_configs)) if e.name == name)
+        choices = composer.compose([f"experiment={name}"]).choices
+        assert (said.dataset, said.model, said.procedure) == tuple(
+            choices[k] for k in ("dataset", "model", "procedure")
+        )
+
+
+def test_a_part_that_the_procedure_does_not_use_is_not_claimed(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "procedure").mkdir()
+    (tmp_path / "experiment" / "ranks.yaml").write_text("# Ranks?\ndefaults:\n  - override /procedure: ranks\n")
+    (tmp_path / "procedure" / "ranks.yaml").write_text("dataset: ${dataset}\n")
+    ranks = next(e for e in catalogue.experiments(str(tmp_path)) if e.name == "ranks")
+    assert (ranks.dataset, ranks.model, ranks.procedure) == ("digits", "-", "ranks")
+
+
+def test_broken_yaml_names_file_and_line(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "broken.yaml").write_text("# Broken?\nseed: 1\n  trainer: {max_epochs: 3\n")
+    with pytest.raises(ConfigError, match=r"broken\.yaml, line 3 is not valid YAML"):
+        catalogue.experiments(str(tmp_path))
+
+
+def test_without_torch(cost):
+    seconds, modules = cost("list")
+    assert seconds < 0.5
+    assert not {"torch", "hydra"} & modules
+
+
+def test_parameter_counts(own_configs, command, monkeypatch):
+    few = [e for e in catalogue.experiments(str(own_configs)) if e.name in ("mine", "octmnist_cnn")]
+    monkeypatch.setattr(catalogue, "experiments", lambda _: few)  # all of them take as long as `check`
+    listed = json.loads(command("list", "--params", "--json", "--config-dir", str(own_configs))[1])
+    counts = {entry["name"]: (entry["parameters"], entry["trainable"]) for entry in listed["experiments"]}
+    assert counts == {"octmnist_cnn": (224_892, 224_892), "mine": (28 * 28 * 4 + 4,) * 2}
