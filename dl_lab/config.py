@@ -11,6 +11,7 @@ import functools
 import importlib
 import inspect
 import json
+import math
 import os
 import re
 import typing
@@ -69,6 +70,7 @@ class Composer:
             search_path.prepend("command-line", f"file://{Path(config_dir).resolve()}")
         setup_globals()
         OmegaConf.register_new_resolver("run_id", _new_id, replace=True)
+        OmegaConf.register_new_resolver("product", math.prod, replace=True)  # n_features from an input_shape
         self.config_name, self.loader = config_name, ConfigLoaderImpl(search_path)
 
     def load(self, overrides: Sequence[str], multirun: bool = False) -> Any:
