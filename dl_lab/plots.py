@@ -124,7 +124,8 @@ def decision_regions(
         for label, name in names.items():
             chosen = [point for point, own in zip(points, labels, strict=True) if own == label]
             marker = "o" if label == max(names) else "X"
-            axis.scatter(*zip(*chosen, strict=True), color=colour[label], marker=marker, s=90, edgecolor="white", label=name, zorder=3)
+            place = {"s": 90, "zorder": 3, "marker": marker, "label": name}
+            axis.scatter(*zip(*chosen, strict=True), color=colour[label], edgecolor="white", **place)
         axis.set(title=title, aspect="equal", xlabel="$x_1$", xticks=range(-2, 3), yticks=range(-2, 3))
     figure.axes[0].set_ylabel("$x_2$")
     handles, texts = figure.axes[0].get_legend_handles_labels()

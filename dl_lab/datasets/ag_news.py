@@ -76,9 +76,7 @@ def ag_news(
     splits = {split: TensorSplit(c, _as_float, order, residence, workers) for split, c in columns.items()}
     content = fingerprint(*[column for split in columns.values() for column in split])
     extras = {"vocabulary": vocabulary.words}
-    return Dataset(
-        "ag_news", label, **splits, fingerprint=content, class_names=CLASS_NAMES, note=note, extras=extras
-    )
+    return Dataset("ag_news", label, **splits, fingerprint=content, class_names=CLASS_NAMES, note=note, extras=extras)
 
 
 def _as_float(batch: LabelledBatch) -> LabelledBatch:
@@ -121,7 +119,7 @@ def _checked(where: str, row: Sequence[str]) -> News:
 def split_rows(
     train: Sequence[News], test: Sequence[News], n_train: int | None, n_val: int, n_test: int | None, seed: int
 ) -> dict[str, list[News]]:
-    """Both files shuffled (train first) by one generator; train is the start of the one, val and then test of the other.
+    """Both files shuffled by one generator, train first; the start of it is train, that of test is val, then test.
 
     None: all that is left. Raises ValueError where the files are too short.
     """
@@ -146,8 +144,8 @@ def _generated(n: int) -> dict[str, list[News]]:
 
     def draw(size: int) -> list[News]:
         labels = rng.permutation(np.arange(size) % len(CLASS_NAMES))
-        return [
-            News(int(label), " ".join([*rng.choice(own[label], 8), *rng.choice(words, 24)])) for label in labels
-        ]
+        return [News(int(label), " ".join([*rng.choice(own[label], 8), *rng.choice(words, 24)])) for label in labels]
 
-    return {split: draw(max(size, len(CLASS_NAMES))) for split, size in (("train", n), ("val", n // 4), ("test", n // 4))}
+    return {
+        split: draw(max(size, len(CLASS_NAMES))) for split, size in (("train", n), ("val", n // 4), ("test", n // 4))
+    }

@@ -42,8 +42,10 @@ def digits(
         arrays = {split: (images // 16, labels) for split, (images, labels) in arrays.items()}
     else:
         content = _read()
-        whole = dict.fromkeys(("train", "val", "test"), content)
-        arrays = whole if split == "none" else _split(*content, n_val, n_test, split_seed)
+        if split == "none":
+            arrays = {"train": content, "val": content, "test": content}
+        else:
+            arrays = _split(*content, n_val, n_test, split_seed)
     return labelled_images(
         "digits",
         arrays,
@@ -55,7 +57,7 @@ def digits(
         workers=workers,
         order=order,
         class_names=[str(digit) for digit in range(n_classes)],
-        note=f"split drawn with seed {split_seed}" if split == "drawn" else "no split: val and test are the training images",
+        note=f"split drawn with seed {split_seed}" if split == "drawn" else "val and test are the training images",
     )
 
 

@@ -54,7 +54,8 @@ def labelled_images(
     columns = {split: _checked(where or name, split, *arrays[split], input_shape, n_classes) for split in arrays}
     missing = set(range(n_classes)) - set(columns["train"].y.unique().tolist())
     if missing:
-        raise ValueError(f"{where or name}: the training split has no image of class {', '.join(map(str, sorted(missing)))}")
+        names = ", ".join(map(str, sorted(missing)))
+        raise ValueError(f"{where or name}: the training split has no image of class {names}")
     splits = {split: TensorSplit(c, transform, order, residence, workers) for split, c in columns.items()}
     content = fingerprint(*[column for split in columns.values() for column in split])
     train, val, test = (splits[split] for split in ("train", "val", "test"))

@@ -125,7 +125,7 @@ class GridSearch:
         from sklearn.model_selection import GridSearchCV
 
         grid = {name.replace(".", "__"): list(values) for name, values in self.values.items()}
-        search = GridSearchCV(self.classifier, grid, cv=self.folds, n_jobs=self.jobs, error_score="raise")
+        search = GridSearchCV(self.classifier, grid, cv=self.folds, n_jobs=self.jobs, error_score="raise")  # pyright: ignore[reportArgumentType]
         search.fit(*_arrays(self.dataset, "train"))
         rows = _candidates(search.cv_results_, self.folds)
         for number, row in enumerate(rows):
@@ -173,7 +173,11 @@ class GridSearch:
 
 
 def _named(part: str, inner: Any) -> Iterable[tuple[str, Any]]:
-    return ((f"{part}.{name}", values) for name, values in inner.items()) if isinstance(inner, Mapping) else [(part, inner)]
+    return (
+        ((f"{part}.{name}", values) for name, values in inner.items())
+        if isinstance(inner, Mapping)
+        else [(part, inner)]
+    )
 
 
 def _arrays(dataset: Dataset, split: str) -> tuple[np.ndarray, np.ndarray]:

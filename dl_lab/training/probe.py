@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from dl_lab import plots
-from dl_lab.training.scratch import ScratchLearner
 from dl_lab.training.trainer import Callback, Session
 from dl_lab.types import Metrics, Tally, UserError
 
@@ -36,10 +35,10 @@ class Probe(Callback):
 
     def _probabilities(self, session: Session) -> np.ndarray:
         """(n_classes,)."""
-        model = session.learner.model if isinstance(session.learner, ScratchLearner) else None
-        if not hasattr(model, "probabilities"):
-            raise UserError("The probe needs a NumPy model that gives probabilities: callbacks.probe=null leaves it out.")
+        probabilities = getattr(getattr(session.learner, "model", None), "probabilities", None)
+        if probabilities is None:
+            raise UserError("The probe needs a NumPy model that gives probabilities: use callbacks.probe=null.")
         try:
-            return model.probabilities(self.x)[0]  # pyright: ignore[reportAttributeAccessIssue]
+            return probabilities(self.x)[0]
         except ValueError as error:
             raise UserError(f"The probe does not fit ({error}): callbacks.probe=null leaves it out.") from error

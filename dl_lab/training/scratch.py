@@ -67,6 +67,9 @@ class ScratchLearner:
         lr = getattr(self.model, "lr", None)  # the perceptron has none
         return {} if lr is None else {"lr": float(lr)}
 
+    def notes(self) -> dict[str, Any]:
+        return {}
+
     def weights(self) -> dict[str, Tensor]:
         return {name: torch.from_numpy(array) for name, array in self.model.state_dict().items()}
 

@@ -26,13 +26,36 @@ def by_regular_expressions(text):
 @pytest.mark.parametrize("seed", range(200))
 def test_tokens_are_torchtexts(seed):
     rng = random.Random(seed)
-    pieces = ["'", '"', ".", "<br />", "<br", " />", ",", "(", ")", "!", "?", ";", ":", " ", "\t", "\n", "A", "é", "-", "#39;", "Word", "\u00a0"]
+    pieces = [
+        "'",
+        '"',
+        ".",
+        "<br />",
+        "<br",
+        " />",
+        ",",
+        "(",
+        ")",
+        "!",
+        "?",
+        ";",
+        ":",
+        " ",
+        "\t",
+        "\n",
+        "A",
+        "é",
+        "-",
+        "#39;",
+        "Word",
+        "\u00a0",
+    ]
     text = "".join(rng.choices(pieces, k=60))
     assert basic_english(text) == by_regular_expressions(text)
 
 
 def test_tokens():
-    assert basic_english("Oil's up: \"$46\"<br />(Reuters)") == ["oil", "'", "s", "up", "$46", "(", "reuters", ")"]
+    assert basic_english('Oil\'s up: "$46"<br />(Reuters)') == ["oil", "'", "s", "up", "$46", "(", "reuters", ")"]
 
 
 def test_vocabulary_ranks_by_frequency_then_alphabet():

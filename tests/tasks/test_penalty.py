@@ -58,7 +58,9 @@ def test_frozen_parameters_do_not_count(model, batch):
     for parameter in model[0].parameters():
         parameter.requires_grad_(False)
     _, tally = Penalised(Classification(), "squared_l2", 1.0).loss(model, batch)
-    assert read_tally(tally)["penalty"] == pytest.approx(sum(p.detach().square().sum().item() for p in model[2].parameters()))
+    assert read_tally(tally)["penalty"] == pytest.approx(
+        sum(p.detach().square().sum().item() for p in model[2].parameters())
+    )
 
 
 def test_the_unsquared_norm_pulls_with_constant_force(model):

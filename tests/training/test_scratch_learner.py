@@ -24,7 +24,11 @@ def generated():
     """The smoke profile's OCTMNIST as the skeleton holds it: split -> float64 (n, 784), labels."""
     composed = config.Composer().compose(["dataset=octmnist", *SMOKE])
     dataset = config.build(composed.config, "dataset")
-    splits = {name: next(dataset_split.batches(1000)) for name, dataset_split in vars(dataset).items() if name in ("train", "val", "test")}
+    splits = {
+        name: next(dataset_split.batches(1000))
+        for name, dataset_split in vars(dataset).items()
+        if name in ("train", "val", "test")
+    }
     return {name: (b.x.flatten(1).double().numpy(), b.y.numpy()) for name, b in splits.items()}
 
 
@@ -79,7 +83,10 @@ def test_a_run_is_the_skeleton_of_the_mlp(execute, generated):
 
 @pytest.mark.parametrize("size", [1, 64])
 def test_batch_size_changes_no_result(execute, size):
-    runs = [execute("experiment=octmnist_logistic_regression_numpy", *SMOKE, f"trainer.batch_size={b}")[1] for b in (13, size)]
+    runs = [
+        execute("experiment=octmnist_logistic_regression_numpy", *SMOKE, f"trainer.batch_size={b}")[1]
+        for b in (13, size)
+    ]
     assert runs[0] == pytest.approx(runs[1], rel=1e-12)
 
 
