@@ -136,6 +136,16 @@ class GridSearch:
         save_weights(run.folder / "checkpoints" / "best.safetensors", best.module_.state_dict(), search.best_params_)
         return self._finish(run, search, best)
 
+    def rehearse(self) -> None:
+        """A fit on two items: what `dl-lab check` runs on generated data."""
+        X, y = _arrays(self.dataset, "train")
+        self.classifier.fit(X[:2], y[:2])
+
+    def n_parameters(self) -> tuple[int, int]:
+        """(all, trainable) of the model as configured, which the grid may change."""
+        parameters = list(self.classifier.model().parameters())
+        return sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)
+
     def _draw(self, run: Run, rows: Sequence[Mapping[str, Any]]) -> None:
         """Candidates from top to bottom, so that long names have room."""
         title = f"{self.folds}-fold cross-validation, mean ± std of the folds"
@@ -156,7 +166,7 @@ class GridSearch:
             best.module_.eval()
             with torch.no_grad():
                 metrics |= read_tally(best.task.measure(best.module_, batch), f"{split}/")
-        parameters = sum(parameter.numel() for parameter in best.module_.parameters())
+        parameters = list(best.module_.parameters())
         chosen = {name.replace("__", "."): value for name, value in search.best_params_.items()}
         run.finish(
             metrics,
@@ -165,8 +175,8 @@ class GridSearch:
             folds=self.folds,
             epochs=best.max_epochs,
             test_looks=1,
-            parameters=parameters,
-            trainable=parameters,
+            parameters=sum(p.numel() for p in parameters),
+            trainable=sum(p.numel() for p in parameters if p.requires_grad),
             dataset=self.dataset.summary(),
         )
         return metrics

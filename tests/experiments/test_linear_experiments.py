@@ -130,6 +130,7 @@ def test_grid_search_is_the_same_in_parallel(execute):
         ("procedure.grid.optimizer.lr=0.1", "needs a list of values"),
         ("procedure.folds=1", "folds 1"),
         ("model._partial_=false", "model._partial_=true"),
+        ("model.n_classes=3", "do not fit together"),
     ],
 )
 def test_grid_search_refuses_before_the_first_fit(execute, tmp_path, override, message):
