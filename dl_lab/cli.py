@@ -59,7 +59,9 @@ def _verb(word: str) -> str:
     if "." in word:
         raise ConfigError(f"{word} has no value: write {word}=VALUE.")
     known = [verb for verb in verbs() if verb not in ("help", "train")]
-    raise ConfigError(f"There is no verb {word!r}.{hint}\n  verbs: {', '.join(known)}\n  to train: overrides like key=value")
+    raise ConfigError(
+        f"There is no verb {word!r}.{hint}\n  verbs: {', '.join(known)}\n  to train: overrides like key=value"
+    )
 
 
 def _command(verb: str):

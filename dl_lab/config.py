@@ -11,6 +11,7 @@ import functools
 import importlib
 import inspect
 import json
+import math
 import os
 import pkgutil
 import re
@@ -80,6 +81,7 @@ class Composer:
             search_path.prepend("command-line", f"file://{Path(config_dir).resolve()}", "schema")  # as Hydra does
         setup_globals()
         OmegaConf.register_new_resolver("run_id", _new_id, replace=True)
+        OmegaConf.register_new_resolver("product", math.prod, replace=True)  # n_features from an input_shape
         self.config_name, self.loader, self.config_dir = config_name, ConfigLoaderImpl(search_path), config_dir
 
     def load(self, overrides: Sequence[str], multirun: bool = False) -> Any:
@@ -396,7 +398,9 @@ def locate(path: str, dotted: Any) -> Callable[..., Any]:
 
 def _inside(dotted: str) -> bool:
     """Below an allowed name, not below a refused one, and nothing private on the way."""
-    private = any(part.startswith("_") for part in dotted.split(".")) and not dotted.startswith(("torch", "torchvision"))
+    private = any(part.startswith("_") for part in dotted.split(".")) and not dotted.startswith(
+        ("torch", "torchvision")
+    )
     return _below(dotted, allowed_prefixes()) and not _below(dotted, REFUSED) and not private
 
 
@@ -582,7 +586,9 @@ def rehearse(config: Mapping[str, Any]) -> Any:
     except ConfigError:
         raise
     except Exception as error:  # anything that a model, task or optimizer may raise
-        raise ConfigError(f"The parts do not fit together, a first step on generated data fails.\n  {_fault(error)}") from error
+        raise ConfigError(
+            f"The parts do not fit together, a first step on generated data fails.\n  {_fault(error)}"
+        ) from error
     return built
 
 

@@ -138,7 +138,10 @@ def test_a_record_cut_short_by_a_kill_is_left_out(run):
 
 def test_tables_hold_every_column_of_every_row(run):
     path = run.table("pairs", [{"a": 1, "b": "x, y"}, {"a": 2, "c": 3}])
-    assert list(csv.DictReader(path.read_text().splitlines())) == [{"a": "1", "b": "x, y", "c": ""}, {"a": "2", "b": "", "c": "3"}]
+    assert list(csv.DictReader(path.read_text().splitlines())) == [
+        {"a": "1", "b": "x, y", "c": ""},
+        {"a": "2", "b": "", "c": "3"},
+    ]
 
 
 def test_a_figure_is_kept_with_its_rows(run):

@@ -74,7 +74,9 @@ def _hydra(argv: Sequence[str]) -> int:
         if options.resolve:
             configs.resolve(config, options.overrides)
         if options.resolve and options.cfg == "hydra":
-            raise configs.ConfigError("Hydra's own settings have their values only while a job runs: no --resolve here.")
+            raise configs.ConfigError(
+                "Hydra's own settings have their values only while a job runs: no --resolve here."
+            )
     sys.argv = ["dl-lab", *composer.in_hydras_words(argv)]
     main = hydra.main(version_base="1.3", config_path=f"pkg://{configs.CONFIG_MODULE}", config_name="config")
     try:

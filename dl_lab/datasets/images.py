@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dl_lab.datasets.batches import Residence, TensorSplit, fingerprint
+from dl_lab.datasets.batches import Order, Residence, TensorSplit, fingerprint, shuffled
 from dl_lab.types import Dataset, LabelledBatch
 
 Source = Literal["real", "generated"]
@@ -40,11 +40,12 @@ def labelled_images(
     divisor: float,
     residence: Residence = "auto",
     workers: int = 2,
+    order: Order = shuffled,
     class_names: Sequence[str] = (),
     note: str = "",
     where: str = "",
 ) -> Dataset:
-    """A data set of images with one label each; `where` is the file they lie in.
+    """A data set of images with one label each; `order` is that of a training epoch, `where` the file they lie in.
 
     Raises ValueError for what does not fit the declared shape and classes: a label out of range, another image
     size, pixels that are not numbers, a class without a training image.
@@ -56,7 +57,7 @@ def labelled_images(
     missing = set(range(n_classes)) - set(columns["train"].y.unique().tolist())
     if missing:
         raise ValueError(f"{where or name}: no training image of class {', '.join(map(str, sorted(missing)))}")
-    splits = {split: TensorSplit(c, transform, residence=residence, workers=workers) for split, c in columns.items()}
+    splits = {split: TensorSplit(c, transform, order, residence, workers) for split, c in columns.items()}
     content = fingerprint(*[column for split in columns.values() for column in split])
     train, val, test = (splits[split] for split in ("train", "val", "test"))
     return Dataset(name, label, train, val, test, fingerprint=content, class_names=tuple(class_names), note=note)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from dl_lab.datasets.batches import Residence
+from dl_lab.datasets.batches import Order, Residence, shuffled
 from dl_lab.datasets.files import data_files, ensure
 from dl_lab.datasets.images import Source, generated_arrays, labelled_images
 from dl_lab.types import Dataset, UserError
@@ -35,6 +35,7 @@ def octmnist(
     n_generated: int = 2048,
     residence: Residence = "auto",
     workers: int = 2,
+    order: Order = shuffled,
 ) -> Dataset:
     """Images (1, 28, 28) divided by 256 (as the coursework does).
 
@@ -61,6 +62,7 @@ def octmnist(
         divisor=divisor,
         residence=residence,
         workers=workers,
+        order=order,
         class_names=CLASS_NAMES,
         note=note,
         where=where,
