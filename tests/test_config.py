@@ -250,8 +250,16 @@ def test_refused_at_any_depth_before_anything_is_built(composer, tmp_path):
 
 @pytest.mark.parametrize(
     "target",
-    ["torch.nn.Linear", "torch.optim.SGD", "torch.optim.lr_scheduler.StepLR", "torchvision.models.resnet18"]
-    + ["dl_lab.models.mlp.MLP", "dl_lab.datasets.digits.digits", "dl_lab.board.TensorBoard", "dl_lab.run.NoBoard"],
+    [
+        "torch.nn.Linear",
+        "torch.optim.SGD",
+        "torch.optim.lr_scheduler.StepLR",
+        "torchvision.models.resnet18",
+        "dl_lab.models.mlp.MLP",
+        "dl_lab.datasets.digits.digits",
+        "dl_lab.board.TensorBoard",
+        "dl_lab.run.NoBoard",
+    ],
 )
 def test_allowed(target):
     assert configs.locate("model", target).__name__ == target.rpartition(".")[2]
@@ -264,7 +272,7 @@ def test_a_users_package_is_allowed_by_the_user_only(tmp_path, monkeypatch):
         configs.locate("model", "my_nets.Net")
     monkeypatch.setenv("DL_LAB_ALLOW", "my_nets")
     assert configs.locate("model", "my_nets.Net").__name__ == "Net"
-    with pytest.raises(ConfigError, match="cannot be imported|there is no module"):
+    with pytest.raises(ConfigError, match=r"cannot be imported|there is no module"):
         configs.locate("model", "my_nets.os.system")
     (tmp_path / "my_broken.py").write_text("x = 1 / 0\n")
     monkeypatch.setenv("DL_LAB_ALLOW", "my_nets,my_broken")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import dl_lab.conf
 import pytest
 
-import dl_lab.conf
 from dl_lab.commands import check
 
 SWEEPS = sorted(path for path in (Path(dl_lab.conf.__file__).parent / "sweep").glob("*.yaml"))

@@ -19,7 +19,7 @@ def start(tmp_path, *overrides: str) -> subprocess.Popen:
 def test_a_killed_run_goes_on_and_a_running_or_done_one_is_left_alone(command, tmp_path, wait_for):
     folder = tmp_path / "outputs" / "day" / "time_1a2b3c4d"
     with start(tmp_path, *LONG) as process:
-        wait_for(lambda: (folder / "checkpoints" / "last.pt").exists())
+        wait_for((folder / "checkpoints" / "last.pt").exists)
         status, _, err = command("resume", "1a2b")
         assert status == 1
         assert f"is running (process {process.pid}" in err

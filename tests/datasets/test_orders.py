@@ -84,7 +84,7 @@ def lose_labels(arrays):
     [
         (spoil_label, r"octmnist\.npz, val split: image 5 has label 4, but classes are 0 to 3"),
         (spoil_pixel, r"octmnist\.npz, test split: image 3 has pixels that are not finite"),
-        (empty_class, r"octmnist\.npz: the training split has no image of class 2"),
+        (empty_class, r"octmnist\.npz: no training image of class 2"),
         (lose_labels, r"octmnist\.npz, train split: 8 images but 5 labels"),
     ],
 )
