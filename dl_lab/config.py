@@ -6,53 +6,23 @@ allow-list, exist, and take the arguments given; only then is anything built, an
 
 from __future__ import annotations
 
-import difflib
-import functools
-import importlib
-import inspect
 import json
 import math
 import os
-import pkgutil
 import re
-import sys
-import textwrap
 import traceback
-import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dl_lab import catalogue
 from dl_lab.judge import check_reference
+from dl_lab.targets import check_call, check_type, did_you_mean, listed, locate, targets
 from dl_lab.types import ConfigError, UserError
 
 CONFIG_MODULE = "dl_lab.conf"
-ALLOWED = (
-    "dl_lab.board",
-    "dl_lab.datasets",
-    "dl_lab.experiments",
-    "dl_lab.from_scratch",
-    "dl_lab.models",
-    "dl_lab.run.NoBoard",
-    "dl_lab.tasks",
-    "dl_lab.training",
-    "torch.nn",
-    "torch.optim",
-    "torchaudio.models",
-    "torchaudio.transforms",
-    "torchvision.models",
-    "torchvision.transforms",
-)
-REFUSED = (  # inside the allow-list, but they fetch, read or write files that a config could name
-    "dl_lab.datasets.download",
-    "dl_lab.datasets.files",
-    "dl_lab.training.checkpoints",
-    "dl_lab.training.startup",
-)
 SETTINGS = {"seed": int, "deterministic": bool, "threads": int | None, "id": str | None}
-ALLOW_VARIABLE = "DL_LAB_ALLOW"  # a user's own packages, comma separated: set by the user, never by a config
 
 
 @dataclass(frozen=True)
@@ -130,47 +100,6 @@ class Composer:
         """One job, resolved. Raises ConfigError for an unknown key or value, and for what is still missing."""
         return resolve(self.load(overrides), overrides)
 
-    def compose_all(self, jobs: Sequence[Sequence[str]]) -> list[Composed]:
-        """Many jobs, as `compose` would give each: every distinct set of group choices is composed once.
-
-        Jobs that differ in plain values only are copies of the first with the values put in, wherever an
-        interpolation repeats them.
-        """
-        groups = set(self.loader.list_groups(""))
-        families: dict[tuple[tuple[str, ...], tuple[str, ...]], list[int]] = {}
-        for i, job in enumerate(jobs):
-            families.setdefault(_family(job, groups), []).append(i)
-        composed: dict[int, Composed] = {}
-        for (_, varying), members in families.items():
-            composed |= self._compose_family([jobs[i] for i in members], members, varying)
-        return [composed[i] for i in range(len(jobs))]
-
-    def _compose_family(
-        self, jobs: Sequence[Sequence[str]], numbers: Sequence[int], varying: Sequence[str]
-    ) -> dict[int, Composed]:
-        first = self.compose(jobs[0])
-        places: dict[str, list[tuple[Any, ...]]] = {}
-        for key in varying:
-            other = next((job for job in jobs if _value_of(job, key) != _value_of(jobs[0], key)), None)
-            if other is not None:
-                changed = [_word_of(other, key) if word.partition("=")[0] == key else word for word in jobs[0]]
-                found = _places(
-                    first.config, self.compose(changed).config, _value_of(jobs[0], key), _value_of(other, key)
-                )
-                if found is None:  # something is derived from the value: compose each job
-                    return {i: self.compose(job) for i, job in zip(numbers, jobs, strict=True)}
-                places[key] = found
-        return {
-            i: Composed(
-                _with_values(first.config, [(p, _value_of(job, key)) for key, ps in places.items() for p in ps]),
-                first.run_dir,
-                list(job),
-                first.choices,
-                first.hydra_yaml,
-            )
-            for i, job in zip(numbers, jobs, strict=True)
-        }
-
     def groups(self) -> dict[str, list[str]]:
         """Config group -> its options."""
         return {
@@ -220,7 +149,7 @@ class Composer:
         known = sorted(o for o in options or self.loader.get_group_options(group) if not o.startswith("_"))
         if not group:
             return f"There is no config {option!r}: --config-name is a main config like config.yaml."
-        shown = "\n" + _listed(group, known) if known else ""
+        shown = "\n" + listed(group, known) if known else ""
         return f"There is no {group} {option!r}.{did_you_mean(option, known)}{shown}"
 
     def _no_such_key(self, key: str, overrides: Sequence[str]) -> str:
@@ -237,7 +166,7 @@ class Composer:
         if not siblings:
             return wrong + did_you_mean(key, [*known, *self.groups()])
         near = did_you_mean(last, siblings).replace("mean ", f"mean {parent}.") or self._options_with(parent, last)
-        return f"{wrong}{near}\n{_listed(f'keys of {parent}', siblings)}"
+        return f"{wrong}{near}\n{listed(f'keys of {parent}', siblings)}"
 
     def _options_with(self, group: str, key: str) -> str:
         """`momentum` under optimizer=adam: which of the group's options have that key."""
@@ -268,66 +197,6 @@ def resolve(config: Any, overrides: Sequence[str]) -> Composed:
     )
 
 
-# -- many jobs ----------------------------------------------------------------------------------------------------
-
-
-def _family(job: Sequence[str], groups: set[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(all words that are not plain `key=scalar`, with their places; the keys of those that are)."""
-    keys = [word.partition("=")[0] for word in job]
-    plain = [
-        _is_plain(word) and key not in groups and keys.count(key) == 1 for word, key in zip(job, keys, strict=True)
-    ]
-    rest = tuple("" if is_plain else word for word, is_plain in zip(job, plain, strict=True))
-    return rest, tuple(key for key, is_plain in zip(keys, plain, strict=True) if is_plain)
-
-
-def _is_plain(word: str) -> bool:
-    """`a.b=1`, `a=text`: replaces one existing scalar; nothing is quoted, added, deleted or interpolated."""
-    return re.fullmatch(r"[A-Za-z_][\w.]*=[\w.+-]+", word) is not None and "/" not in word
-
-
-def _word_of(job: Sequence[str], key: str) -> str:
-    return next(word for word in job if word.partition("=")[0] == key)
-
-
-def _value_of(job: Sequence[str], key: str) -> Any:
-    return _parsed(_word_of(job, key))
-
-
-@functools.cache
-def _parsed(word: str) -> Any:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    return OverridesParser.create().parse_override(word).value()
-
-
-def _places(
-    one: Any, two: Any, value_one: Any, value_two: Any, path: tuple[Any, ...] = ()
-) -> list[tuple[Any, ...]] | None:
-    """Where two configs differ, if they hold exactly the one and the other value there; else None."""
-    if isinstance(one, dict) and isinstance(two, dict) and one.keys() == two.keys():
-        parts = [_places(one[key], two[key], value_one, value_two, (*path, key)) for key in one]
-    elif isinstance(one, list) and isinstance(two, list) and len(one) == len(two):
-        parts = [_places(a, b, value_one, value_two, (*path, i)) for i, (a, b) in enumerate(zip(one, two, strict=True))]
-    elif type(one) is type(two) and one == two:
-        return []
-    else:
-        same = one == value_one and two == value_two and type(one) is type(value_one) and type(two) is type(value_two)
-        return [path] if same else None
-    return None if any(part is None for part in parts) else [place for part in parts for place in part or []]
-
-
-def _with_values(config: Any, values: Sequence[tuple[tuple[Any, ...], Any]]) -> Any:
-    """A copy of nested plain values with others at the given places."""
-    copied = json.loads(json.dumps(config))
-    for path, value in values:
-        node = copied
-        for key in path[:-1]:
-            node = node[key]
-        node[path[-1]] = value
-    return copied
-
-
 def plain(node: Any) -> Any:
     """The resolved plain values of a DictConfig."""
     from omegaconf import OmegaConf
@@ -345,7 +214,7 @@ def check(config: Mapping[str, Any]) -> None:
     """
     for name, hint in SETTINGS.items():
         if name in config:
-            _check_type(name, config[name], hint)
+            check_type(name, config[name], hint)
     if config.get("threads") is not None and config["threads"] < 1:
         raise ConfigError(f"threads: {config['threads']} is not at least 1.")
     for part in ("procedure", "logger"):
@@ -353,146 +222,7 @@ def check(config: Mapping[str, Any]) -> None:
             raise ConfigError(f"{part}: none is chosen; choose one with {part}=NAME (see dl-lab --help).")
     check_reference(config.get("reference") or {})
     for path, node in targets(config):
-        _check_call(path, node, locate(path, node["_target_"]))
-
-
-def targets(value: Any, path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every mapping with a `_target_`, by its path in the config."""
-    if isinstance(value, Mapping):
-        if "_target_" in value:
-            yield path, value
-        for key, item in value.items():
-            yield from targets(item, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, list):
-        for i, item in enumerate(value):
-            yield from targets(item, f"{path}[{i}]")
-
-
-def allowed_prefixes() -> tuple[str, ...]:
-    own = os.environ.get(ALLOW_VARIABLE, "")
-    return ALLOWED + tuple(name.strip() for name in own.split(",") if name.strip())
-
-
-def locate(path: str, dotted: Any) -> Callable[..., Any]:
-    """The class or function a `_target_` names: by the name given and by where it really comes from."""
-    if not isinstance(dotted, str):
-        raise ConfigError(f"{path}._target_: {dotted!r} is not the dotted name of a class or function.")
-    if not _inside(dotted):
-        raise ConfigError(_refused(path, dotted))
-    module_name, _, name = dotted.rpartition(".")
-    if not dotted.startswith(ALLOWED) and os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # the user's own package, allowed by the user, may lie in this folder
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # a user's module may raise anything
-        raise ConfigError(f"{path}._target_: {_not_importable(module_name, error)}") from error
-    target = getattr(module, name, None)
-    if target is None:
-        public = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
-        raise ConfigError(f"{path}._target_: {module_name} has no {name!r}.{did_you_mean(name, public)}")
-    origin = f"{getattr(target, '__module__', '')}.{getattr(target, '__qualname__', '')}"
-    if not callable(target) or not _inside(origin):
-        raise ConfigError(_refused(path, dotted if _inside(origin) else f"{dotted} (really {origin})"))
-    return target
-
-
-def _inside(dotted: str) -> bool:
-    """Below an allowed name, not below a refused one, and nothing private on the way."""
-    private = any(part.startswith("_") for part in dotted.split(".")) and not dotted.startswith(
-        ("torch", "torchvision")
-    )
-    return _below(dotted, allowed_prefixes()) and not _below(dotted, REFUSED) and not private
-
-
-def _below(dotted: str, prefixes: Sequence[str]) -> bool:
-    return any(dotted == prefix or dotted.startswith(prefix + ".") for prefix in prefixes)
-
-
-def _refused(path: str, dotted: str) -> str:
-    return (
-        f"{path}._target_: {dotted} is not allowed in a config.\n{_listed('allowed', ALLOWED)}\n"
-        f"  your own packages: set {ALLOW_VARIABLE}=package in the environment"
-    )
-
-
-def _not_importable(module_name: str, error: Exception) -> str:
-    """Which part of a module's name is wrong, and what is there instead; or what went wrong inside it."""
-    package, _, last = module_name.rpartition(".")
-    if not isinstance(error, ModuleNotFoundError) or error.name is None or not module_name.startswith(error.name):
-        return f"{module_name} cannot be imported ({type(error).__name__}: {_first_line(str(error))})."
-    if error.name != module_name:
-        return _not_importable(error.name, error)
-    try:
-        folder = getattr(importlib.import_module(package), "__path__", [])
-    except ImportError:
-        folder = []
-    near = did_you_mean(last, [module.name for module in pkgutil.iter_modules(folder)])
-    return f"there is no module {module_name}.{near}"
-
-
-def _check_call(path: str, node: Mapping[str, Any], target: Callable[..., Any]) -> None:
-    """The arguments exist, none is missing, and plain values have the declared types."""
-    arguments = {key: value for key, value in node.items() if not re.fullmatch(r"_[a-z]+_", str(key))}
-    try:
-        parameters = inspect.signature(target).parameters
-    except ValueError:  # builtins without a signature
-        return
-    kinds = {parameter.kind for parameter in parameters.values()}
-    open_ended = inspect.Parameter.VAR_KEYWORD in kinds
-    for key in arguments:
-        if key not in parameters and not open_ended:
-            names = [n for n in parameters if n not in ("self", "args", "kwargs")]
-            raise ConfigError(
-                f"{path}.{key}: {node['_target_']} has no argument {key!r}.{did_you_mean(key, names)}\n"
-                f"{_listed('arguments', names)}"
-            )
-    required = [
-        name
-        for name, parameter in parameters.items()
-        if parameter.default is parameter.empty
-        and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
-        and name not in arguments
-    ]
-    if required and not node.get("_partial_") and "_args_" not in node:
-        raise ConfigError(f"{path}: {node['_target_']} needs a value for {', '.join(required)}.")
-    hints = _type_hints(target)
-    for key, value in arguments.items():
-        if key in hints and not _holds_target(value):
-            _check_type(f"{path}.{key}", value, hints[key])
-
-
-def _type_hints(target: Callable[..., Any]) -> dict[str, Any]:
-    function = target.__init__ if inspect.isclass(target) else target
-    try:
-        return typing.get_type_hints(function)
-    except (NameError, TypeError, AttributeError):  # names that only the type checker sees
-        return {}
-
-
-def _holds_target(value: Any) -> bool:
-    return next(iter(targets(value)), None) is not None
-
-
-def _check_type(path: str, value: Any, hint: Any) -> None:
-    from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
-
-    candidates = [value, tuple(value)] if isinstance(value, list) else [value]
-    for candidate in candidates:
-        try:
-            check_type(candidate, hint, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
-        except TypeCheckError:
-            continue
-        return
-    choices = typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
-    if choices:
-        wanted = f"one of {', '.join(map(str, choices))}.{did_you_mean(str(value), list(map(str, choices)))}"
-    else:
-        wanted = f"{_type_name(hint)}."
-    raise ConfigError(f"{path}: {value!r} ({type(value).__name__}) does not fit; it must be {wanted}")
-
-
-def _type_name(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) else re.sub(r"\b(typing|collections\.abc)\.", "", str(hint))
+        check_call(path, node, locate(path, node["_target_"]))
 
 
 # -- build --------------------------------------------------------------------------------------------------------
@@ -629,18 +359,6 @@ def count_parameters(config: Mapping[str, Any]) -> tuple[int, int] | None:
 # -- words --------------------------------------------------------------------------------------------------------
 
 
-def did_you_mean(wrong: str, known: Sequence[str]) -> str:
-    """' Did you mean lr?' for the nearest of the known names, by the whole name or its last part; else ''."""
-    near = difflib.get_close_matches(wrong, known, n=1, cutoff=0.6)
-    if not near:  # learning_rate -> lr
-        near = [name for name in known if "".join(word[:1] for word in wrong.split("_")) == name][:1]
-    if not near:
-        last = wrong.rpartition(".")[2]
-        by_last = {name.rpartition(".")[2]: name for name in reversed(list(known))}
-        near = [by_last[n] for n in difflib.get_close_matches(last, list(by_last), n=1, cutoff=0.7)]
-    return f" Did you mean {near[0]}?" if near else ""
-
-
 def key_paths(value: Any, path: str = "") -> Iterator[str]:
     """Every key of a config by its dotted path (Hydra's own left out)."""
     from omegaconf import DictConfig
@@ -652,18 +370,6 @@ def key_paths(value: Any, path: str = "") -> Iterator[str]:
             full = f"{path}.{key}" if path else str(key)
             yield full
             yield from key_paths(value._get_node(key), full)
-
-
-def _listed(title: str, names: Sequence[str]) -> str:
-    """`  title: a, b, c`, wrapped."""
-    return textwrap.fill(
-        ", ".join(names),
-        96,
-        initial_indent=f"  {title}: ",
-        subsequent_indent="    ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
 
 
 def _not_an_override(word: str | None) -> str:

@@ -7,6 +7,7 @@ import os
 import pytest
 
 from dl_lab import config as configs
+from dl_lab import targets
 from dl_lab.config import Composer
 from dl_lab.types import ConfigError
 
@@ -234,7 +235,7 @@ def test_not_a_main_config():
 )
 def test_refused(target):
     with pytest.raises(ConfigError, match=r"^model\._target_: ") as refused:
-        configs.locate("model", target)
+        targets.locate("model", target)
     assert str(target).partition(".")[0] in str(refused.value)
 
 
@@ -262,22 +263,22 @@ def test_refused_at_any_depth_before_anything_is_built(composer, tmp_path):
     ],
 )
 def test_allowed(target):
-    assert configs.locate("model", target).__name__ == target.rpartition(".")[2]
+    assert targets.locate("model", target).__name__ == target.rpartition(".")[2]
 
 
 def test_a_users_package_is_allowed_by_the_user_only(tmp_path, monkeypatch):
     (tmp_path / "my_nets.py").write_text("import os\nclass Net:\n    pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ConfigError, match="set DL_LAB_ALLOW=package in the environment"):
-        configs.locate("model", "my_nets.Net")
+        targets.locate("model", "my_nets.Net")
     monkeypatch.setenv("DL_LAB_ALLOW", "my_nets")
-    assert configs.locate("model", "my_nets.Net").__name__ == "Net"
+    assert targets.locate("model", "my_nets.Net").__name__ == "Net"
     with pytest.raises(ConfigError, match=r"cannot be imported|there is no module"):
-        configs.locate("model", "my_nets.os.system")
+        targets.locate("model", "my_nets.os.system")
     (tmp_path / "my_broken.py").write_text("x = 1 / 0\n")
     monkeypatch.setenv("DL_LAB_ALLOW", "my_nets,my_broken")
     with pytest.raises(ConfigError, match=r"my_broken cannot be imported \(ZeroDivisionError: division by zero\)"):
-        configs.locate("model", "my_broken.Net")
+        targets.locate("model", "my_broken.Net")
 
 
 @pytest.mark.parametrize(
@@ -290,7 +291,7 @@ def test_a_users_package_is_allowed_by_the_user_only(tmp_path, monkeypatch):
 )
 def test_misspelt_targets(target, words):
     with pytest.raises(ConfigError, match=words):
-        configs.locate("model", target)
+        targets.locate("model", target)
 
 
 def test_arguments_that_are_missing():
@@ -316,7 +317,7 @@ def test_arguments_that_are_missing():
     ],
 )
 def test_nearest_name(wrong, known, near):
-    assert configs.did_you_mean(wrong, known) == near
+    assert targets.did_you_mean(wrong, known) == near
 
 
 # -- what is built ------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import pytest
 from dl_lab import cli
 from dl_lab import config as configs
 from dl_lab.commands import sweep, train
+from dl_lab.sweeps import families
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -40,7 +41,7 @@ def test_shown_commands_are_right(line):
         options = sweep.parse(words)
         composer = configs.Composer(options.config_dir)
         grid = sweep.expand(composer, options)
-        jobs = composer.compose_all([[*grid.fixed, *job] for job in grid.jobs()])
+        jobs = families.compose_all(composer.compose, composer.groups(), [[*grid.fixed, *job] for job in grid.jobs()])
         assert len(jobs) > 1
     else:
         jobs = [configs.Composer().compose(train.parse(words).overrides)]

@@ -13,7 +13,7 @@ from typing import Any
 
 from dl_lab import config as configs
 from dl_lab.run import Run, describe_environment, read_json, state_of
-from dl_lab.sweeps import grid, identity, lanes, plan, view
+from dl_lab.sweeps import families, grid, identity, lanes, plan, view
 from dl_lab.types import ConfigError, Interrupted, UserError
 
 FLAGS = ("zip", "list", "exclude", "where")
@@ -112,7 +112,7 @@ def expand(composer: configs.Composer, options: argparse.Namespace) -> grid.Grid
 def make_plan(composer: configs.Composer, options: argparse.Namespace, expanded: grid.Grid) -> plan.Sweep:
     """Compose every job and find the sweep it belongs to: a new one, or the one of the same command before."""
     combos = expanded.jobs()
-    composed = composer.compose_all([[*expanded.fixed, *job] for job in combos])
+    composed = families.compose_all(composer.compose, composer.groups(), [[*expanded.fixed, *job] for job in combos])
     code = identity.code_fingerprint()
     jobs = []
     for number, (overrides, one) in enumerate(zip(combos, composed, strict=True)):

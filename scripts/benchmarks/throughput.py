@@ -41,6 +41,7 @@ from dl_lab.commands import train
 from dl_lab.datasets.batches import shuffled
 from dl_lab.datasets.images import generated_arrays
 from dl_lab.models.oct_cnn import PooledCNN
+from dl_lab.targets import ALLOW_VARIABLE
 from dl_lab.training.trainer import Callback
 
 LR, SEED = 0.01, 0
@@ -251,7 +252,7 @@ def main() -> None:
     torch.set_num_threads(1)
     sys.modules["clock"] = sys.modules[__name__]
     Clock.__module__ = "clock"
-    os.environ[configs.ALLOW_VARIABLE] = "clock"
+    os.environ[ALLOW_VARIABLE] = "clock"
     results = {}
     print(f"{'batch':>6} {'':12} {'samples/s':>10} {'ratio to tuned':>15} {'loss':>8}")
     for batch in options.batch:
