@@ -23,9 +23,7 @@ def answer(composer, tmp_path, monkeypatch):
 
     def ask(*overrides: str, within: Composer = composer) -> str:
         with pytest.raises(ConfigError) as wrong:
-            config = within.compose(overrides).config
-            configs.check(config)
-            configs.rehearse(config)
+            _try(within, overrides)
         assert not (tmp_path / "outputs").exists()
         message = str(wrong.value)
         assert wrong.value.exit_code == 2
@@ -34,6 +32,12 @@ def answer(composer, tmp_path, monkeypatch):
         return message
 
     return ask
+
+
+def _try(composer: Composer, overrides: tuple[str, ...]) -> None:
+    config = composer.compose(overrides).config
+    configs.check(config)
+    configs.rehearse(config)
 
 
 # -- keys and values ----------------------------------------------------------------------------------------------
