@@ -72,9 +72,12 @@ class Composer:
         return config
 
     def in_hydras_words(self, overrides: Sequence[str]) -> list[str]:
-        """`scheduler=null` as `~scheduler`: Hydra has no other word for "none of this group"."""
+        """`logger=null` as the group's own `logger=none`, else as `~logger`: Hydra takes no null for a group."""
         groups = self.loader.list_groups("")
-        return [f"~{word[:-5]}" if word.endswith("=null") and word[:-5] in groups else word for word in overrides]
+        return [self._nothing_of(word[:-5]) if _is_null(word, groups) else word for word in overrides]
+
+    def _nothing_of(self, group: str) -> str:
+        return f"{group}=none" if "none" in self.loader.get_group_options(group) else f"~{group}"
 
     def _refuse_unused(self, config: Any) -> None:
         """Raises ConfigError for a top-level key, of `+key=1` or of a YAML, that is none of ours and no ${key}."""
@@ -370,6 +373,10 @@ def key_paths(value: Any, path: str = "") -> Iterator[str]:
             full = f"{path}.{key}" if path else str(key)
             yield full
             yield from key_paths(value._get_node(key), full)
+
+
+def _is_null(word: str, groups: Sequence[str]) -> bool:
+    return word.endswith("=null") and word.removesuffix("=null") in groups
 
 
 def _not_an_override(word: str | None) -> str:

@@ -103,11 +103,15 @@ def terminal_width() -> int:
 
 
 def text(
-    columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], width: int | None = None, rule: bool = False
+    columns: Sequence[Column],
+    rows: Sequence[Mapping[str, Any]],
+    width: int | None = None,
+    rule: bool = False,
+    whole: str = "--csv, --md, --json",
 ) -> str:
     """An aligned table that fits `width`: long cells are shortened, then the columns that matter least are left out.
 
-    What was left out is said in a last line. rule: draw a line under the titles.
+    What was left out is said in a last line, with what shows the whole. rule: draw a line under the titles.
     """
     width = width or terminal_width()
     cells = {c.key: [cell(row.get(c.key), c.exact) for row in rows] for c in columns}
@@ -120,7 +124,7 @@ def text(
     lines += [_line([cells[c.key][i] for c in kept], kept, widths, right) for i in range(len(rows))]
     if left_out:
         more = f" and {len(left_out) - 6} more" if len(left_out) > 6 else ""
-        sentence = f"Left out at this width: {', '.join(left_out[:6])}{more}. All of it: --csv, --md, --json."
+        sentence = f"Left out at this width: {', '.join(left_out[:6])}{more}. All of it: {whole}."
         lines += ["", *wrapped(sentence, width)]
     return "\n".join(lines)
 

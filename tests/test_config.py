@@ -24,9 +24,7 @@ def answer(composer, tmp_path, monkeypatch):
 
     def ask(*overrides: str, within: Composer = composer) -> str:
         with pytest.raises(ConfigError) as wrong:
-            config = within.compose(overrides).config
-            configs.check(config)
-            configs.rehearse(config)
+            _try(within, overrides)
         assert not (tmp_path / "outputs").exists()
         message = str(wrong.value)
         assert wrong.value.exit_code == 2
@@ -35,6 +33,12 @@ def answer(composer, tmp_path, monkeypatch):
         return message
 
     return ask
+
+
+def _try(composer: Composer, overrides: tuple[str, ...]) -> None:
+    config = composer.compose(overrides).config
+    configs.check(config)
+    configs.rehearse(config)
 
 
 # -- keys and values ----------------------------------------------------------------------------------------------
@@ -123,7 +127,7 @@ def test_an_early_stopping_metric_that_is_not_measured(answer):
 def test_keys_of_another_data_set(answer):
     message = answer("dataset=mnist", "dataset.test_set=all")
     assert "It is a key of dataset=oct" in message
-    assert "keys of dataset: source" in message
+    assert "keys of dataset: " in message
 
 
 def test_null_leaves_a_group_out(composer):
@@ -131,7 +135,8 @@ def test_null_leaves_a_group_out(composer):
     none = composer.compose(["experiment=octmnist_cnn", "scheduler=null"])
     assert chosen.config["scheduler"]["_target_"].endswith("CosineAnnealingLR")
     assert none.config["scheduler"] is None
-    assert "scheduler" not in none.choices
+    assert none.config["learner"]["scheduler"] is None
+    assert composer.compose(["logger=null"]).config["logger"]["_target_"] == "dl_lab.run.NoBoard"
 
 
 # -- a user's own folder ------------------------------------------------------------------------------------------
@@ -342,7 +347,7 @@ def test_choices_and_overrides_are_kept(composer):
     composed = composer.compose(["experiment=octmnist_cnn", "optimizer.lr=0.5"])
     chosen = {"experiment": "octmnist_cnn", "dataset": "octmnist", "model": "pooled_cnn", "optimizer": "sgd"}
     assert composed.choices.items() >= chosen.items()
-    assert not {"scheduler", "profile", "local", "adapt"} & composed.choices.keys()
+    assert not {"profile", "local", "adapt"} & composed.choices.keys()
     assert composed.overrides == ["experiment=octmnist_cnn", "optimizer.lr=0.5"]
 
 

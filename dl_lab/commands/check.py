@@ -1,6 +1,7 @@
-"""dl-lab check: find what is wrong in experiments, or in all jobs of a sweep, without data, GPU or output.
+"""dl-lab check: find what is wrong in experiments or the jobs of a sweep.
 
-Composes each job, checks every class and argument, and runs one step on generated data.
+Composes each job, checks every class and argument, and runs one step on generated data; needs no data and no GPU,
+and writes nothing.
 Exit status: 0 all fit, 2 something is wrong.
 """
 

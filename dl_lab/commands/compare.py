@@ -1,4 +1,4 @@
-"""dl-lab compare: runs side by side, only the settings that differ, and what came out."""
+"""dl-lab compare: runs side by side: the settings that differ and the results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""dl-lab data: the files of the data sets: which are here, fetch them, are they the official ones."""
+"""dl-lab data: list, fetch and verify the files of the data sets."""
 
 from __future__ import annotations
 
@@ -68,7 +68,8 @@ def listing(composer: configs.Composer) -> str:
         Column("source", priority=2),
     ]
     _, data_dir = files_of(composer, composer.groups()["dataset"][0])
-    return f"{tables.text(columns, rows)}\n\nData folder: {data_dir} (DL_LAB_DATA or paths.data_dir)"
+    table = tables.text(columns, rows, whole="a wider terminal")
+    return f"{table}\n\nData folder: {data_dir} (DL_LAB_DATA or paths.data_dir)"
 
 
 def _row(name: str, file: DataFile, data_dir: Path) -> dict[str, Any]:

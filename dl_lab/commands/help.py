@@ -15,7 +15,7 @@ BEHIND_THE_SCENES = ("help", "train")
 FLAGS = {
     "-m, --multirun": "a sweep: one run for each value in optimizer.lr=0.1,0.01",
     "--dry-run": "with -m: list the jobs, run none",
-    "--cfg job": "print the config and stop; add --resolve for its final values",
+    "--cfg job": "print the config; with --resolve its final values",
     "--info defaults": "where the config comes from (defaults, searchpath, ...)",
     "--config-dir DIR": "a folder with configs of your own",
     "--config-name NAME": "another main config than config.yaml",

@@ -1,4 +1,4 @@
-"""dl-lab list: the experiments and sweeps, and the question each one answers."""
+"""dl-lab list: the experiments and sweeps, and what each one asks."""
 
 from __future__ import annotations
 

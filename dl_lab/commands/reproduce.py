@@ -1,4 +1,4 @@
-"""dl-lab reproduce: run an experiment and judge the result against the published figures.
+"""dl-lab reproduce: run an experiment and judge it by the published figures.
 
 Exit status: 0 all reached, 1 one falls short or the data are not the full official ones, 2 wrong input.
 """

@@ -1,4 +1,4 @@
-"""dl-lab resume: go on with a run that was interrupted or killed, exactly where it stopped."""
+"""dl-lab resume: go on with an interrupted or killed run where it stopped."""
 
 from __future__ import annotations
 

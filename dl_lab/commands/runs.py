@@ -1,4 +1,4 @@
-"""dl-lab runs: the finished and running runs, newest first, or the best by a metric first."""
+"""dl-lab runs: the finished and running runs, newest or best first."""
 
 from __future__ import annotations
 

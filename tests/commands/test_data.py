@@ -55,6 +55,13 @@ def test_list(command, own_data):
     assert lines[-1].startswith(f"Data folder: {own_data.parent}")
 
 
+def test_list_fits_the_terminal(command, own_data, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "70")
+    lines = command("data", "list")[1].splitlines()
+    assert max(len(line) for line in lines if not line.startswith("Data folder")) <= 70
+    assert "Left out at this width: source. All of it: a wider terminal." in " ".join(lines)
+
+
 def test_fetch_keeps_what_is_there_and_says_what_cannot_be_fetched(command, own_data):
     (own_data / "a.bin").write_bytes(b"a part of it")
     status, out, err = command("data", "fetch", "mine", "--config-dir", "own")

@@ -13,6 +13,7 @@ def test_one_screen_names_every_verb_group_and_flag(command):
     assert max(map(len, out.splitlines())) <= 80
     assert len(out.splitlines()) <= 60
     words = out.split()
+    assert "..." not in out.partition("Verbs\n")[2].partition("Config groups")[0], "a verb's summary is too long"
     assert {verb for verb in cli.verbs() if verb not in ("help", "train")} <= set(words)
     assert set(catalogue.groups()) <= set(words)
     assert {"-m,", "--cfg", "--info", "--config-dir", "--dry-run"} <= set(words)
