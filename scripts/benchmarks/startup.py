@@ -1,6 +1,6 @@
 """What dl-lab costs beside the work itself: start-up, memory, a scalar for each step, a checkpoint for each epoch.
 
-    python scripts/benchmarks/startup.py [--rounds 5] [--batch 8 64] [--samples 8192] [--json FILE]
+    python scripts/benchmarks/startup.py [--rounds 5] [--batch 8 64] [--samples 4096] [--json FILE]
 
 Everything is a ratio of two things measured in turn, `rounds` times: the median of the pairwise ratios. Times
 are CPU seconds on one thread (neighbours on the machine disturb those least), memory is the process's peak.
@@ -148,7 +148,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, nargs="*", default=[8, 64])
-    parser.add_argument("--samples", type=int, default=8192)
+    parser.add_argument("--samples", type=int, default=4096)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     os.environ[configs.ALLOW_VARIABLE] = "throughput"
