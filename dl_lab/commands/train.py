@@ -170,16 +170,20 @@ def _on_shared_device(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def hparams(config: Mapping[str, Any], choices: Mapping[str, str], words: Sequence[str] = ()) -> dict[str, Any]:
-    """What the HParams table shows: the chosen parts, their numbers, and what else the command line's words set."""
+    """What the HParams table shows: the chosen parts, their numbers, and what else the command line's words set.
+
+    TensorBoard opens with the first five columns: what a model takes over from its data set (n_classes), and
+    whether an optimizer is fused, is left out.
+    """
     shown: dict[str, Any] = {group: choice for group, choice in choices.items() if group in SHOWN_CHOICES}
     asked = {word.lstrip("+").partition("=")[0] for word in words}
+    data = config.get("dataset") or {}
     for key, value in flatten(config).items():
         group, name = key.partition(".")[0], key.rpartition(".")[2]
-        if key in asked and group not in HIDDEN_GROUPS and isinstance(value, list):
-            shown[key] = str(value)
-        wanted = group in SHOWN_GROUPS or key in SHOWN_KEYS or (key in asked and group not in HIDDEN_GROUPS)
-        if wanted and isinstance(value, bool | int | float | str) and not name.startswith("_") and name != "fused":
-            shown[key] = value
+        if key in asked and group not in HIDDEN_GROUPS:
+            shown[key] = value if isinstance(value, bool | int | float | str) else str(value)
+        elif key in SHOWN_KEYS or (group in SHOWN_GROUPS and name not in data and name != "fused"):
+            shown |= {key: value} if isinstance(value, bool | int | float | str) and not name.startswith("_") else {}
     return shown
 
 

@@ -163,7 +163,7 @@ class LearningCurves(Callback):
         rows = [{"epoch": i, **epoch} for i, epoch in enumerate(session.history, 1)]
         figure, axes = plots.panels(names, x="epoch")
         for axis, name in zip(axes, names, strict=True):
-            columns = [key for key in session.history[0] if key.partition("/")[2] == name]
+            columns = [f"{split}/{name}" for split in ("train", "val")]  # each split keeps its colour
             plots.draw_curves(axis, rows, "epoch", columns, mark=session.best["epoch"])
         session.run.figure("learning_curves", figure, rows, session.step)
 

@@ -18,7 +18,7 @@ from dl_lab import config
 from dl_lab.training.startup import plain_step
 
 OPTIMIZERS = sorted(path.stem for path in (Path(dl_lab.conf.__file__).parent / "optimizer").glob("*.yaml"))
-SCHEDULERS = sorted(path.stem for path in (Path(dl_lab.conf.__file__).parent / "scheduler").glob("*.yaml"))
+SCHEDULERS = ["step", "cosine", "exponential"]
 
 
 @functools.cache

@@ -1,0 +1,175 @@
+"""What dl-lab costs beside the work itself: start-up, memory, a scalar for each step, a checkpoint for each epoch.
+
+    python scripts/benchmarks/startup.py [--rounds 5] [--batch 8 64] [--samples 4096] [--json FILE]
+
+Everything is a ratio of two things measured in turn, `rounds` times: the median of the pairwise ratios. Times
+are CPU seconds on one thread (neighbours on the machine disturb those least), memory is the process's peak.
+
+- help: `dl-lab --help` to `import hydra`
+- first step: the dl-lab command from its start to the end of the first update, to `import torch`
+- memory: a short run of dl-lab (everything on) to the hand-written loop `tuned` of throughput.py
+- log: training with a scalar for each step to training with none (speed: the reciprocal of time)
+- checkpoint: training with a checkpoint for each epoch to training with none
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import numpy as np
+import throughput  # the benchmark beside this one
+
+from dl_lab import config as configs
+from dl_lab.commands import train
+from dl_lab.datasets.images import generated_arrays
+
+FIRST_STEP = """
+import os
+from dl_lab import cli
+from dl_lab.training.learners import GradientLearner
+update, calls = GradientLearner.update, []
+def watched(self, batch):
+    tally = update(self, batch)
+    calls.append(1)
+    if len(calls) == 2:  # the first is the rehearsal, before anything is written
+        os._exit(0)
+    return tally
+GradientLearner.update = watched
+cli.main({arguments!r})
+"""
+PLAIN_LOOP = """
+import time
+from typing import Any
+import numpy as np
+import torch
+from torch.nn import functional as F
+from dl_lab.datasets.batches import shuffled
+from dl_lab.models.oct_cnn import PooledCNN
+LR, SEED = 0.01, 0
+{source}
+with np.load({path!r}) as content:
+    x, y = torch.from_numpy(content["train_images"][:, None]), torch.from_numpy(content["train_labels"].astype(np.int64))
+tuned(x, y, 64, 2)
+"""
+GOALS = {"help": ("<=", 1.0), "first step": ("<=", 1.4), "memory": ("<=", 1.15)}
+GOALS |= {"log": (">=", 0.97), "checkpoint": (">=", 0.98)}
+
+
+def child(arguments: Sequence[str], folder: Path) -> tuple[float, float]:
+    """CPU seconds and peak memory (MiB) of a Python process of its own."""
+    process = os.fork()
+    if process == 0:
+        os.chdir(folder)
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 1)
+            os.dup2(nowhere.fileno(), 2)
+        os.execv(sys.executable, [sys.executable, *arguments])
+    _, status, usage = os.wait4(process, 0)
+    if status != 0:
+        raise SystemExit(f"{' '.join(arguments)[:200]} failed with status {status}")
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+
+
+def processes(rounds: int, folder: Path, data: Path) -> dict[str, dict[str, float]]:
+    """The comparisons of whole processes."""
+    run = ["experiment=octmnist_cnn", "dataset.test_set=all", f"paths.data_dir={data.parent}", "threads=1"]
+    run += ["trainer.batch_size=64", "trainer.max_epochs=2"]
+    first = FIRST_STEP.format(arguments=["threads=1"])
+    plain = PLAIN_LOOP.format(source=source_of("tuned"), path=str(data))
+    pairs = {
+        "help": (["-m", "dl_lab", "--help"], ["-c", "import hydra"], 0),
+        "first step": (["-c", first], ["-c", "import torch, os; os._exit(0)"], 0),
+        "memory": (["-m", "dl_lab", *run], ["-c", plain], 1),
+    }
+    rows = {}
+    for name, (ours, theirs, what) in pairs.items():
+        measured = [(child(ours, folder)[what], child(theirs, folder)[what]) for _ in range(rounds)]
+        rows[name] = row(name, measured)
+    return rows
+
+
+def source_of(name: str) -> str:
+    """The text of a function of throughput.py: a plain loop's process must not import what that file imports."""
+    text = Path(throughput.__file__).read_text()
+    function = next(node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef) and node.name == name)
+    return ast.get_source_segment(text, function) or ""
+
+
+def row(name: str, measured: Sequence[tuple[float, float]]) -> dict[str, float]:
+    ours, theirs = (statistics.median(column) for column in zip(*measured, strict=True))
+    return {"ours": ours, "theirs": theirs, "ratio": statistics.median(a / b for a, b in measured)}
+
+
+EPOCHS = 4
+
+
+def epoch_seconds(batch: int, folder: Path, data: Path, *overrides: str) -> float:
+    """CPU seconds of the last two epochs of a run in this process; the checkpoint after one counts in the next."""
+    words = ["experiment=octmnist_cnn", "dataset.test_set=all", f"paths.data_dir={data.parent}", "threads=1"]
+    words += [f"trainer.batch_size={batch}", f"trainer.max_epochs={EPOCHS}", "trainer.device=cpu"]
+    words += ["+callbacks.clock._target_=throughput.Clock", f"hydra.run.dir={folder / os.urandom(4).hex()}"]
+    composed = configs.Composer().compose([*words, *overrides])
+    train.execute(composed, ["dl-lab", *words], quiet=True)
+    return sum(throughput.Clock.seconds[-2:])
+
+
+def recording(batch: int, rounds: int, folder: Path, data: Path) -> dict[str, dict[str, float]]:
+    """The cost of a scalar for each step, and of a checkpoint for each epoch."""
+    nothing = ("trainer.log_steps=0", "trainer.checkpoint_seconds=1e9")
+    logged = ("trainer.log_steps=1", "trainer.checkpoint_seconds=1e9")
+    saved = ("trainer.log_steps=0", "trainer.checkpoint_seconds=0.0")
+    times = [[epoch_seconds(batch, folder, data, *words) for words in (nothing, logged, saved)] for _ in range(rounds)]
+    rows = {
+        f"log, batch {batch}": [(1 / log, 1 / none) for none, log, _ in times],
+        f"checkpoint, batch {batch}": [(1 / save, 1 / none) for none, _, save in times],
+    }
+    return {name: row(name, measured) for name, measured in rows.items()}
+
+
+def report(name: str, result: dict[str, float]) -> str:
+    sign, goal = GOALS[name.partition(",")[0]]
+    reached = result["ratio"] <= goal if sign == "<=" else result["ratio"] >= goal
+    unit = "MiB" if name == "memory" else "s" if sign == "<=" else "runs/s"
+    values = " | ".join(f"{result[key]:.3g} {unit}" for key in ("ours", "theirs"))
+    return f"| {name} | {values} | {result['ratio']:.3f} | {sign} {goal:g} | {'yes' if reached else 'NO'} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batch", type=int, nargs="*", default=[8, 64])
+    parser.add_argument("--samples", type=int, default=4096)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    os.environ[configs.ALLOW_VARIABLE] = "throughput"
+    results: dict[str, dict[str, float]] = {}
+    print("| | dl-lab | compared with | ratio | goal | reached |\n|---|---|---|---|---|---|", flush=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        data, arrays = folder / "octmnist.npz", {}
+        for split, (images, labels) in generated_arrays(options.samples, (1, 28, 28), 4).items():
+            few = slice(None) if split == "train" else slice(64)
+            arrays |= {f"{split}_images": images[few, 0], f"{split}_labels": labels[few]}
+        np.savez(data, **arrays)
+        parts = [lambda: processes(options.rounds, folder, data)]
+        parts += [lambda batch=batch: recording(batch, options.rounds, folder, data) for batch in options.batch]
+        for part in parts:
+            found = part()
+            results |= found
+            print("\n".join(report(name, result) for name, result in found.items()), flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()
