@@ -77,11 +77,11 @@ def elu_features(x: Tensor) -> Tensor:
 
 def orthogonal_directions(n_features: int, dim: int, generator: torch.Generator | None = None) -> Tensor:
     """(n_features, dim): rows orthogonal in blocks of dim, each with the length of a standard normal vector."""
-    blocks = [
-        torch.linalg.qr(torch.randn(dim, dim, generator=generator)).Q.T for _ in range(-(-n_features // dim))
-    ]
+    n_blocks = -(-n_features // dim)
+    q, r = torch.linalg.qr(torch.randn(n_blocks, dim, dim, generator=generator))
+    uniform = q * r.diagonal(dim1=-2, dim2=-1).sign()[:, None, :]  # without the signs Q is not uniformly distributed
     lengths = torch.randn(n_features, dim, generator=generator).norm(dim=1, keepdim=True)
-    return torch.cat(blocks)[:n_features] * lengths
+    return uniform.mT.flatten(0, 1)[:n_features] * lengths
 
 
 def positive_random_features(x: Tensor, directions: Tensor, shift: tuple[int, ...] = ()) -> Tensor:
