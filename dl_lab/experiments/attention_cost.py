@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,8 +27,8 @@ class AttentionCost:
     """One head, one sequence, no gradient, for every dim, length and mechanism.
 
     Time is the median of torch.utils.benchmark over at least `seconds` each; memory is the most that was allocated
-    at once beside q, k, v (CPU: every allocation, from torch's profiler; CUDA: its allocator's peak). Slopes are
-    fitted on log-log axes over the lengths from `fit_from`. baselines: the mechanisms whose crossover is sought.
+    at once beside q, k, v (CPU: every allocation, from torch's profiler; CUDA: its allocator's peak). clock: wall
+    time, or the CPU time of all threads, which neighbours on the machine disturb less. Slopes are fitted on log-log axes over the lengths from `fit_from`. baselines: the mechanisms whose crossover is sought.
     What a mechanism refuses (a causal low-rank one), or what does not fit on the GPU, is left out.
     """
 
@@ -40,9 +41,12 @@ class AttentionCost:
     fit_from: int = 1024
     seed: int = 0
     device: str = "auto"
+    clock: Literal["wall", "cpu"] = "wall"
 
     def __call__(self, run: Run) -> Metrics:
-        device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device)
+        device = torch.device(
+            ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
+        )
         rows: list[Row] = []
         for dim in self.dims:
             for length in self.lengths:
@@ -66,7 +70,7 @@ class AttentionCost:
             return {}
         try:
             with torch.inference_mode():
-                seconds = median_seconds(lambda: mechanism(q, k, v), self.seconds)
+                seconds = median_seconds(lambda: mechanism(q, k, v), self.seconds, self.clock)
                 peak = peak_bytes(lambda: mechanism(q, k, v), device)
                 counted = counted_flops(lambda: mechanism(q, k, v))
         except torch.cuda.OutOfMemoryError:
@@ -108,9 +112,7 @@ class AttentionCost:
                     if (dim, name, length) in seconds and (dim, baseline, length) in seconds
                 ]
                 if name != baseline and common:
-                    found.append(
-                        {"dim": dim, "mechanism": name, "baseline": baseline, "length": crossover(common)}
-                    )
+                    found.append({"dim": dim, "mechanism": name, "baseline": baseline, "length": crossover(common)})
         return found
 
     def _draw(self, run: Run, rows: Sequence[Row]) -> None:
@@ -127,12 +129,14 @@ class AttentionCost:
             run.figure(f"attention_memory_dim_{dim}", memory, own)
 
 
-def median_seconds(attend: Attend, seconds: float) -> float:
+def median_seconds(attend: Attend, seconds: float, clock: Literal["wall", "cpu"] = "wall") -> float:
     """Median time of a call over at least `seconds` of calls, with the threads torch uses now."""
     from torch.utils.benchmark import Timer
+    from torch.utils.benchmark.utils.timer import timer as wall  # waits for the GPU, where there is one
 
-    timer = Timer("attend()", globals={"attend": attend}, num_threads=torch.get_num_threads())
-    return float(timer.blocked_autorange(min_run_time=seconds).median)
+    timer = time.process_time if clock == "cpu" else wall
+    benchmark = Timer("attend()", timer=timer, globals={"attend": attend}, num_threads=torch.get_num_threads())
+    return float(benchmark.blocked_autorange(min_run_time=seconds).median)
 
 
 def peak_bytes(attend: Attend, device: torch.device) -> int:
@@ -144,7 +148,7 @@ def peak_bytes(attend: Attend, device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device) - before
     from torch.profiler import ProfilerActivity, profile
 
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
         attend()
     recorded = profiler.profiler.kineto_results.events()  # pyright: ignore[reportOptionalMemberAccess]
     changes = sorted((e.start_ns(), e.nbytes()) for e in recorded if e.name() == "[memory]")

@@ -44,7 +44,11 @@ class AttentionError:
             at_scale = [self._row(name, scale, draws, attend) for name, attend in self._attentions().items()]
             signs += [self._sign_row(terms, scale, draws) for terms in self.terms]
             rows += at_scale
-            run.log({f"relative_error/{r['mechanism']}": r["relative_error"] for r in at_scale if r["refused"] == 0}, step, 0)
+            run.log(
+                {f"relative_error/{r['mechanism']}": r["relative_error"] for r in at_scale if r["refused"] == 0},
+                step,
+                0,
+            )
         run.figure("attention_error", self._figure(rows), rows)
         run.table("normaliser", signs)
         return {**self._useful_scales(rows), **self._at_scale(rows, 1.0), **self._features()}
@@ -113,7 +117,9 @@ class AttentionError:
     def _useful_scales(self, rows: Sequence[Mapping[str, Any]]) -> Metrics:
         """The largest scale up to which the relative error stays below `useful`; 0 where it never is."""
         names = dict.fromkeys(row["mechanism"] for row in rows)
-        return {f"useful_scale/{name}": self._useful_scale([r for r in rows if r["mechanism"] == name]) for name in names}
+        return {
+            f"useful_scale/{name}": self._useful_scale([r for r in rows if r["mechanism"] == name]) for name in names
+        }
 
     def _useful_scale(self, rows: Sequence[Mapping[str, Any]]) -> float:
         largest = 0.0

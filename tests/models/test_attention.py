@@ -8,8 +8,9 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
+from torch.utils.flop_counter import FlopCounterMode
 
+from dl_lab.experiments.attention_cost import CPU_KERNELS
 from dl_lab.models.attention import features, mechanisms
 from dl_lab.models.attention.exact import fused_attention, softmax_attention
 from dl_lab.models.attention.linear import (
@@ -213,7 +214,9 @@ def test_an_even_number_of_terms_is_stopped_where_the_normaliser_is_not_positive
     q = torch.full((1, 2), 2.0)
     k = torch.full((3, 2), -2.0)  # q . k = -8: 1 - 8 < 0
     v = torch.ones(3, 2)
-    with pytest.raises(ValueError, match="1 of 1 queries have a normaliser that is not positive .*odd number of terms"):
+    with pytest.raises(
+        ValueError, match=r"1 of 1 queries have a normaliser that is not positive .*odd number of terms"
+    ):
         mclaurin_attention(q, k, v, terms=2)
     torch.testing.assert_close(mclaurin_attention(q, -k, v, terms=2), torch.ones(1, 2))
     torch.testing.assert_close(mclaurin_attention(q, k, v, terms=3), torch.ones(1, 2))
@@ -258,7 +261,6 @@ def test_low_rank_leaves_masked_keys_out(qkv):
 
 # -- the modules --------------------------------------------------------------------------------------------------
 
-CPU_KERNEL: dict = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop}  # torch counts only CUDA's
 MODULES = {
     "softmax": mechanisms.Softmax,
     "fused": mechanisms.Fused,
@@ -281,7 +283,7 @@ def test_the_flops_formula_is_what_is_counted(name, causal, length):
         pytest.skip("low-rank attention cannot be causal")
     module = MODULES[name](8, length, causal)
     q, k, v = torch.randn(3, 1, 1, length, 8)
-    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=CPU_KERNEL) as counter:
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=CPU_KERNELS) as counter:
         module(q, k, v)
     assert counter.get_total_flops() == module.flops(length)
 

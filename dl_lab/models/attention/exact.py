@@ -7,9 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def softmax_attention(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, causal: bool = False
-) -> Tensor:
+def softmax_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, causal: bool = False) -> Tensor:
     """Every weight computed and kept: 4 L^2 D operations, L^2 numbers in memory. See the package for the contract."""
     scores = q @ k.mT  # (..., length, length)
     allowed = allowed_pairs(q, k, mask, causal)
@@ -18,16 +16,12 @@ def softmax_attention(
     return masked_softmax(scores, allowed) @ v
 
 
-def fused_attention(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, causal: bool = False
-) -> Tensor:
+def fused_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, causal: bool = False) -> Tensor:
     """The same by torch's scaled_dot_product_attention, which never holds all weights at once."""
     lead = q.shape[:-2]
     q, k, v = (_four_axes(x) for x in (q, k, v))  # other shapes miss the fast kernels
     allowed = None if mask is None else allowed_pairs(q, k, _mask_four_axes(mask), causal)
-    z = F.scaled_dot_product_attention(
-        q, k, v, attn_mask=allowed, is_causal=causal and allowed is None, scale=1.0
-    )
+    z = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, is_causal=causal and allowed is None, scale=1.0)
     if allowed is not None:
         z = z.masked_fill(~allowed.any(dim=-1, keepdim=True), 0)
     return z.reshape(*lead, *z.shape[-2:])
@@ -48,9 +42,7 @@ def allowed_pairs(q: Tensor, k: Tensor, mask: Tensor | None, causal: bool) -> Te
     if not causal:
         return keys
     if q.shape[-2] != k.shape[-2]:
-        raise ValueError(
-            f"causal attention needs as many queries as keys, not {q.shape[-2]} and {k.shape[-2]}"
-        )
+        raise ValueError(f"causal attention needs as many queries as keys, not {q.shape[-2]} and {k.shape[-2]}")
     before = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
     return before if keys is None else before & keys
 

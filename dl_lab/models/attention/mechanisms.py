@@ -129,9 +129,7 @@ class RandomFeatures(nn.Module):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         directions = self.directions
-        return random_feature_attention(
-            q, k, v, mask, directions=directions, causal=self.causal, chunk=self.chunk
-        )
+        return random_feature_attention(q, k, v, mask, directions=directions, causal=self.causal, chunk=self.chunk)
 
     def flops(self, length: int) -> int:
         n_features = len(self.directions)
@@ -157,9 +155,7 @@ class Window(nn.Module):
 class Strided(nn.Module):
     """Exact softmax over the nearest keys and every stride-th one; stride null: the square root of the length."""
 
-    def __init__(
-        self, head_dim: int, length: int, causal: bool = False, *, stride: int | None = None
-    ) -> None:
+    def __init__(self, head_dim: int, length: int, causal: bool = False, *, stride: int | None = None) -> None:
         super().__init__()
         if stride is not None:
             _at_least_one("stride", stride)

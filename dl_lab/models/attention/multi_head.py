@@ -15,9 +15,7 @@ class MultiHeadAttention(nn.Module):
     refuses.
     """
 
-    def __init__(
-        self, dim: int, n_heads: int, attention: MechanismFactory, length: int, causal: bool = False
-    ) -> None:
+    def __init__(self, dim: int, n_heads: int, attention: MechanismFactory, length: int, causal: bool = False) -> None:
         super().__init__()
         if dim % n_heads:
             raise ValueError(f"dim {dim} is not a multiple of n_heads {n_heads}")
