@@ -26,10 +26,11 @@ Attend = Callable[[], Tensor]
 class AttentionCost:
     """One head, one sequence, no gradient, for every dim, length and mechanism.
 
-    Time is the median of torch.utils.benchmark over at least `seconds` each; memory is the most that was allocated
-    at once beside q, k, v (CPU: every allocation, from torch's profiler; CUDA: its allocator's peak). clock: wall
-    time, or the CPU time of all threads, which neighbours on the machine disturb less. Slopes are fitted on log-log axes over the lengths from `fit_from`. baselines: the mechanisms whose crossover is sought.
-    What a mechanism refuses (a causal low-rank one), or what does not fit on the GPU, is left out.
+    Time is the median of torch.utils.benchmark over at least `seconds` each, by the wall clock or in CPU time of all
+    threads (which neighbours on the machine disturb less). Memory is the most that was allocated at once beside
+    q, k, v (CPU: every allocation, from torch's profiler; CUDA: its allocator's peak). Slopes are fitted on log-log
+    axes over the lengths from `fit_from`. baselines: the mechanisms whose crossover is sought. What a mechanism
+    refuses (a causal low-rank one), or what does not fit on the GPU, is left out.
     """
 
     lengths: Sequence[int]
@@ -151,8 +152,9 @@ def peak_bytes(attend: Attend, device: torch.device) -> int:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
         attend()
     recorded = profiler.profiler.kineto_results.events()  # pyright: ignore[reportOptionalMemberAccess]
-    changes = sorted((e.start_ns(), e.nbytes()) for e in recorded if e.name() == "[memory]")
-    return int(np.cumsum([nbytes for _, nbytes in changes]).max(initial=0))
+    memory: list[Any] = [event for event in recorded if event.name() == "[memory]"]
+    changes = [event.nbytes() for event in sorted(memory, key=lambda event: event.start_ns())]
+    return int(np.cumsum(changes).max(initial=0))
 
 
 def counted_flops(attend: Attend) -> int:

@@ -214,9 +214,7 @@ def test_an_even_number_of_terms_is_stopped_where_the_normaliser_is_not_positive
     q = torch.full((1, 2), 2.0)
     k = torch.full((3, 2), -2.0)  # q . k = -8: 1 - 8 < 0
     v = torch.ones(3, 2)
-    with pytest.raises(
-        ValueError, match=r"1 of 1 queries have a normaliser that is not positive .*odd number of terms"
-    ):
+    with pytest.raises(ValueError, match=r"1 of 1 queries have a normaliser .*odd number of terms"):
         mclaurin_attention(q, k, v, terms=2)
     torch.testing.assert_close(mclaurin_attention(q, -k, v, terms=2), torch.ones(1, 2))
     torch.testing.assert_close(mclaurin_attention(q, k, v, terms=3), torch.ones(1, 2))

@@ -9,9 +9,10 @@ from torch import Tensor
 def low_rank_attention(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, project_k: Tensor, project_v: Tensor
 ) -> Tensor:
-    """softmax(q (E k)^T) (F v) with E = project_k and F = project_v, both (rank, at least length): 8 L rank D operations.
+    """softmax(q (E k)^T) (F v) with E = project_k and F = project_v, both (rank, at least length).
 
-    Keys that do not count are left out of the mixtures. Raises ValueError for more keys than E and F have columns.
+    8 L rank D operations. Keys that do not count are left out of the mixtures. Raises ValueError for more keys than
+    E and F have columns.
     """
     length = k.shape[-2]
     if length > project_k.shape[-1]:

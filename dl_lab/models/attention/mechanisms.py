@@ -77,7 +77,8 @@ class McLaurin(nn.Module):
             )
         _at_least_one("terms", terms)
         _at_least_one("chunk", chunk)
-        self.head_dim, self.causal, self.terms, self.basis, self.chunk = head_dim, causal, terms, basis, chunk
+        self.head_dim, self.causal, self.terms, self.chunk = head_dim, causal, terms, chunk
+        self.basis: Basis = basis
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         return mclaurin_attention(
