@@ -34,8 +34,8 @@ def mclaurin_features(x: Tensor, terms: int = 3, basis: Basis = "compact") -> Te
     """
     if terms < 1:
         raise ValueError(f"terms {terms} is not at least 1")
-    powers = [torch.ones_like(x[..., :1])]  # degree 0
-    for degree in range(1, terms):
+    powers = [torch.ones_like(x[..., :1]), x][:terms]  # degrees 0 and 1
+    for degree in range(2, terms):
         powers.append(_compact(powers[-1], x, degree) if basis == "compact" else _ordered(powers[-1], x, degree))
     return torch.cat(powers, dim=-1)
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -12,6 +16,8 @@ from dl_lab.models.attention.features import (
     positive_random_features,
     truncated_exponential,
 )
+
+STREAM = 1024  # positions
 
 
 def linear_attention(
@@ -29,27 +35,26 @@ def linear_attention(
     4 L M (D + 1) operations and no length x length matrix; causal: prefix sums over chunks of `chunk` positions.
     positive: phi(q) . phi(k) cannot be negative. Where it can, a normaliser that is not above 0 raises ValueError.
     """
-    if mask is not None:
-        phi_k = phi_k * mask[..., None]
-    sums = causal_sums if causal else full_sums
-    numerator, normaliser = sums(phi_q, phi_k, _with_ones(v), chunk).split([v.shape[-1], 1], dim=-1)
+    values = _with_ones(v, mask)
+    sums = causal_sums(phi_q, phi_k, values, chunk) if causal else phi_q @ (phi_k.mT @ values)
+    return _normalised(sums, positive)
+
+
+def _with_ones(v: Tensor, mask: Tensor | None) -> Tensor:
+    """v and a column of ones (the normaliser comes out of the same product); zeros where a key does not count."""
+    values = F.pad(v, (0, 1), value=1.0)
+    return values if mask is None else values * mask[..., None]
+
+
+def _normalised(sums: Tensor, positive: bool) -> Tensor:
+    numerator, normaliser = sums[..., :-1], sums[..., -1:]
     if not positive:
         check_normaliser(normaliser)
     return numerator / normaliser.masked_fill(normaliser == 0, 1)  # 0 where no key is seen
 
 
-def _with_ones(v: Tensor) -> Tensor:
-    """v and a column of ones: the normaliser comes out of the same product."""
-    return F.pad(v, (0, 1), value=1.0)
-
-
-def full_sums(phi_q: Tensor, phi_k: Tensor, v: Tensor, chunk: int = 0) -> Tensor:
-    """sum over all j of (phi(q_i) . phi(k_j)) v_j, by way of one (n_features, dim_v) matrix."""
-    return phi_q @ (phi_k.mT @ v)
-
-
 def causal_sums(phi_q: Tensor, phi_k: Tensor, v: Tensor, chunk: int) -> Tensor:
-    """The same over j <= i: what lies in earlier chunks through their summed states, the rest chunk by chunk.
+    """sum over j <= i of (phi(q_i) . phi(k_j)) v_j: what lies in earlier chunks through their summed states, the rest chunk by chunk.
 
     Holds L / chunk states of (n_features, dim_v) and L / chunk blocks of (chunk, chunk): linear in L.
     Raises ValueError where there are not as many queries as keys.
@@ -97,8 +102,16 @@ def mclaurin_attention(
 
     Raises ValueError where an even number of terms gives a query a normaliser that is not positive.
     """
-    phi_q, phi_k = (mclaurin_features(x, terms, basis) for x in (q, k))
-    return linear_attention(phi_q, phi_k, v, mask, causal=causal, chunk=chunk, positive=terms % 2 == 1)
+    values, features = _with_ones(v, mask), partial(mclaurin_features, terms=terms, basis=basis)
+    sums = causal_sums(features(q), features(k), values, chunk) if causal else streamed_sums(features, q, k, values)
+    return _normalised(sums, positive=terms % 2 == 1)
+
+
+def streamed_sums(features: Callable[[Tensor], Tensor], q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """phi(q) (phi(k)^T v), the features made and used up `STREAM` positions at a time: they stay in the cache."""
+    parts = zip(k.split(STREAM, dim=-2), v.split(STREAM, dim=-2), strict=True)
+    state = sum(features(keys).mT @ values for keys, values in parts)
+    return torch.cat([features(queries) @ state for queries in q.split(STREAM, dim=-2)], dim=-2)
 
 
 def elu_attention(
