@@ -13,7 +13,7 @@ from torch import Tensor
 from dl_lab.types import Batch
 
 Residence = Literal["auto", "device", "stream"]
-Order = Callable[[int, int, int], Tensor]
+Order = Callable[[int, int, int], Any]  # (n, seed, epoch) -> a permutation of n items: a tensor or an array
 
 
 def shuffled(n: int, seed: int, epoch: int) -> Tensor:
@@ -65,7 +65,7 @@ class TensorSplit:
         return self._batches(torch.arange(len(self)).split(batch_size))
 
     def epoch(self, batch_size: int, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
-        order = self.order(len(self), seed, epoch)
+        order = torch.as_tensor(self.order(len(self), seed, epoch))
         return self._batches(order.split(batch_size)[start:])
 
     def _batches(self, indices: Sequence[Tensor]) -> Iterator[Batch]:
