@@ -137,15 +137,16 @@ class GridSearch:
         return self._finish(run, search, best)
 
     def _draw(self, run: Run, rows: Sequence[Mapping[str, Any]]) -> None:
-        figure, axis = plots.axes(f"{self.folds}-fold cross-validation", "", "accuracy (mean ± std of the folds)")
-        names = [_name(row, self.values) for row in rows]
+        """Candidates from top to bottom, so that long names have room."""
+        title = f"{self.folds}-fold cross-validation, mean ± std of the folds"
+        figure, axis = plots.axes(title, "accuracy", size=(7.0, 1.6 + 0.45 * len(rows)))
         means, deviations = [row["accuracy"] for row in rows], [row["std"] for row in rows]
-        axis.errorbar(range(len(rows)), means, deviations, fmt="o", capsize=4, color=plots.COLOURS[0])
+        axis.errorbar(means, range(len(rows)), xerr=deviations, fmt="o", capsize=4, color=plots.COLOURS[0])
         for position, mean in enumerate(means):
-            axis.annotate(f"{mean:.3f}", (position, mean), xytext=(8, 0), textcoords="offset points", va="center")
-        axis.set_xticks(range(len(rows)), names, rotation=90 if len(rows) > 6 else 0)
-        axis.set_xlim(-0.5, len(rows) - 0.4)
-        axis.grid(axis="y", alpha=0.3)
+            axis.annotate(f"{mean:.3f}", (mean, position), xytext=(0, 6), textcoords="offset points", ha="center")
+        axis.set_yticks(range(len(rows)), [_name(row, self.values) for row in rows])
+        axis.set_ylim(len(rows) - 0.5, -0.7)
+        axis.grid(axis="x", alpha=0.3)
         run.figure("grid", figure, rows)
 
     def _finish(self, run: Run, search: Any, best: TorchClassifier) -> Metrics:
@@ -197,4 +198,4 @@ def _candidates(results: Mapping[str, Any], folds: int) -> list[dict[str, Any]]:
 
 
 def _name(row: Mapping[str, Any], grid: Mapping[str, Any]) -> str:
-    return "\n".join(f"{name.rpartition('.')[2]} {row[name]}" for name in grid)
+    return ", ".join(f"{name.rpartition('.')[2]} {row[name]}" for name in grid)
