@@ -10,7 +10,11 @@ import difflib
 import functools
 import importlib
 import inspect
+<<<<<<< HEAD
 import json
+=======
+import math
+>>>>>>> 6df2051
 import os
 import re
 import typing
@@ -69,6 +73,7 @@ class Composer:
             search_path.append("command-line", f"file://{Path(config_dir).resolve()}")
         setup_globals()
         OmegaConf.register_new_resolver("run_id", _new_id, replace=True)
+        OmegaConf.register_new_resolver("product", math.prod, replace=True)  # n_features from an input_shape
         self.config_name, self.loader = config_name, ConfigLoaderImpl(search_path)
 
     def load(self, overrides: Sequence[str], multirun: bool = False) -> Any:

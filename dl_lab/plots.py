@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -78,6 +78,23 @@ def draw_curves(
         axis.locator_params(axis="x", integer=True)
 
 
+def log_lines(
+    rows: Sequence[Mapping[str, Any]], x: str, y: str, by: str, title: str, labels: tuple[str, str] = ("", "")
+) -> Figure:
+    """Both axes logarithmic: one line for each value of column `by`, missing values left out; at most 24 lines."""
+    figure, axis = axes(title, labels[0] or x, labels[1] or y, size=(8.0, 4.5))
+    styles = [(colour, style) for style in ("-", "--", ":", "-.") for colour in COLOURS]
+    for (colour, style), name in zip(styles, dict.fromkeys(row[by] for row in rows), strict=False):
+        points = [(row[x], row[y]) for row in rows if row[by] == name and row.get(y)]
+        if points:
+            axis.plot(*zip(*points, strict=True), color=colour, ls=style, label=name, marker="o", ms=3)
+    axis.set_xscale("log", base=2)
+    axis.set_yscale("log")
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    axis.grid(alpha=0.3)
+
+
 def confusion_matrix(counts: Sequence[Sequence[int]], names: Sequence[str], title: str) -> Figure:
     """Counts by true (row) and predicted (column) class, coloured by the share of the row."""
     n = len(counts)
@@ -95,19 +112,47 @@ def confusion_matrix(counts: Sequence[Sequence[int]], names: Sequence[str], titl
     return figure
 
 
-def log_lines(
-    rows: Sequence[Mapping[str, Any]], x: str, y: str, by: str, title: str, labels: tuple[str, str] = ("", "")
+def decision_regions(
+    panels: Mapping[str, Callable[[Any], Any]],
+    boundaries: Mapping[str, Callable[[Any], Any]],
+    points: Sequence[Sequence[float]],
+    labels: Sequence[int],
+    names: Mapping[int, str],
+    span: float = 2.0,
 ) -> Figure:
-    """Both axes logarithmic: one line for each value of column `by`, missing values left out; at most 24 lines."""
-    figure, axis = axes(title, labels[0] or x, labels[1] or y, size=(8.0, 4.5))
-    styles = [(colour, style) for style in ("-", "--", ":", "-.") for colour in COLOURS]
-    for (colour, style), name in zip(styles, dict.fromkeys(row[by] for row in rows), strict=False):
-        points = [(row[x], row[y]) for row in rows if row[by] == name and row.get(y)]
-        if points:
-            axis.plot(*zip(*points, strict=True), color=colour, ls=style, label=name, marker="o", ms=3)
-    axis.set_xscale("log", base=2)
-    axis.set_yscale("log")
-    axis.xaxis.set_major_formatter("{x:g}")
-    axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    axis.grid(alpha=0.3)
+    """One panel for each classifier of the plane: its regions, the zero lines of its hidden units, the labelled points.
+
+    A classifier maps (n, 2) to (n,) labels, one of `names`; a boundary of the same title maps (n, 2) to (n, units).
+    """
+    import numpy as np
+    from matplotlib.colors import ListedColormap
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.4 * len(panels), 4.4), layout="constrained")
+    x, y = np.meshgrid(np.linspace(-span, span, 301), np.linspace(-span, span, 301))
+    grid = np.column_stack([x.ravel(), y.ravel()])
+    colour = dict(zip(names, COLOURS, strict=False))
+    for axis, (title, classify) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        regions = np.searchsorted(sorted(names), classify(grid)).reshape(x.shape)
+        shades = ListedColormap([colour[label] for label in sorted(names)])
+        axis.pcolormesh(x, y, regions, cmap=shades, vmin=0, vmax=len(names) - 1, alpha=0.22, rasterized=True)
+        for unit in boundaries[title](grid).T:
+            axis.contour(x, y, unit.reshape(x.shape), levels=[0], colors="#555555", linewidths=1, linestyles="--")
+        for label, name in names.items():
+            chosen = [point for point, own in zip(points, labels, strict=True) if own == label]
+            marker = "o" if label == max(names) else "X"
+            axis.scatter(*zip(*chosen, strict=True), color=colour[label], marker=marker, s=90, edgecolor="white", label=name, zorder=3)
+        axis.set(title=title, aspect="equal", xlabel="$x_1$", xticks=range(-2, 3), yticks=range(-2, 3))
+    figure.axes[0].set_ylabel("$x_2$")
+    handles, texts = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, texts, frameon=False, loc="outside lower center", ncols=len(names))
+    return figure
+
+
+def bars(values: Mapping[str, float], title: str, x: str, y: str) -> Figure:
+    """One bar for each value, the largest one marked."""
+    figure, axis = axes(title, x, y)
+    largest = max(values, key=lambda name: values[name])
+    drawn = axis.bar(list(values), list(values.values()), color=[COLOURS[name == largest] for name in values])
+    axis.bar_label(drawn, fmt="{:.2f}", padding=2, fontsize=8)
     return figure

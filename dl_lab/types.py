@@ -65,6 +65,19 @@ class Ratio:
 
 
 @dataclass(slots=True)
+class Total:
+    """A sum over samples that is reported as it is, for sources that do not divide."""
+
+    sum: Tensor | float
+
+    def __add__(self, other: Total) -> Total:
+        return Total(self.sum + other.sum)
+
+    def values(self, name: str) -> Metrics:
+        return {name: float(self.sum)}
+
+
+@dataclass(slots=True)
 class Confusion:
     """Counts by (true class, predicted class): an integer matrix (n_classes, n_classes)."""
 

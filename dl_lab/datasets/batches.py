@@ -13,8 +13,12 @@ from torch import Tensor
 from dl_lab.types import Batch
 
 Residence = Literal["auto", "device", "stream"]
+<<<<<<< HEAD
 Order = Callable[[int, int, int], Tensor]
 CPU = torch.device("cpu")
+=======
+Order = Callable[[int, int, int], Any]  # (n, seed, epoch) -> a permutation of n items: a tensor or an array
+>>>>>>> 6df2051
 
 
 def shuffled(n: int, seed: int, epoch: int) -> Tensor:
@@ -66,7 +70,7 @@ class TensorSplit:
         return self._batches(torch.arange(len(self)).split(batch_size))
 
     def epoch(self, batch_size: int, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
-        order = self.order(len(self), seed, epoch)
+        order = torch.as_tensor(self.order(len(self), seed, epoch))
         return self._batches(order.split(batch_size)[start:])
 
     def _batches(self, indices: Sequence[Tensor]) -> Iterator[Batch]:

@@ -9,10 +9,11 @@ import gzip
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from dl_lab.datasets.batches import Residence
+from dl_lab.datasets.batches import Order, Residence, shuffled
 from dl_lab.datasets.images import Source, generated_arrays, labelled_images
 from dl_lab.types import Dataset
 
@@ -22,19 +23,27 @@ def digits(
     n_classes: int,
     source: Source = "real",
     divisor: float = 16,
+    split: Literal["drawn", "none"] = "drawn",
     n_val: int = 200,
     n_test: int = 300,
     split_seed: int = 0,
     n_generated: int = 1024,
     residence: Residence = "auto",
     workers: int = 2,
+    order: Order = shuffled,
 ) -> Dataset:
-    """Images (1, 8, 8) with pixel values 0 to 16; there is no official split: one is drawn by `split_seed`."""
+    """Images (1, 8, 8) with pixel values 0 to 16; there is no official split.
+
+    split: "drawn" by `split_seed`; or "none", all images in their stored order, which then also stand in for
+    validation and test (a source that splits nothing reports accuracy on what it trained on).
+    """
     if source == "generated":
         arrays = generated_arrays(n_generated, input_shape, n_classes)
         arrays = {split: (images // 16, labels) for split, (images, labels) in arrays.items()}
     else:
-        arrays = _split(*_read(), n_val, n_test, split_seed)
+        content = _read()
+        whole = dict.fromkeys(("train", "val", "test"), content)
+        arrays = whole if split == "none" else _split(*content, n_val, n_test, split_seed)
     return labelled_images(
         "digits",
         arrays,
@@ -44,8 +53,9 @@ def digits(
         divisor=divisor,
         residence=residence,
         workers=workers,
+        order=order,
         class_names=[str(digit) for digit in range(n_classes)],
-        note=f"split drawn with seed {split_seed}",
+        note=f"split drawn with seed {split_seed}" if split == "drawn" else "no split: val and test are the training images",
     )
 
 

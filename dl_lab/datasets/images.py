@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dl_lab.datasets.batches import Residence, TensorSplit, fingerprint
+from dl_lab.datasets.batches import Order, Residence, TensorSplit, fingerprint, shuffled
 from dl_lab.types import Dataset, LabelledBatch
 
 Source = Literal["real", "generated"]
@@ -40,20 +40,22 @@ def labelled_images(
     divisor: float,
     residence: Residence = "auto",
     workers: int = 2,
+    order: Order = shuffled,
     class_names: Sequence[str] = (),
     note: str = "",
+    where: str = "",
 ) -> Dataset:
-    """A data set of images with one label each.
+    """A data set of images with one label each; `order` is that of a training epoch, `where` the file they lie in.
 
     Raises ValueError for what does not fit the declared shape and classes: a label out of range, another image
     size, pixels that are not numbers, a class without a training image.
     """
     transform = Scaled(tuple(input_shape), divisor)
-    columns = {split: _checked(name, split, *arrays[split], input_shape, n_classes) for split in arrays}
+    columns = {split: _checked(where or name, split, *arrays[split], input_shape, n_classes) for split in arrays}
     missing = set(range(n_classes)) - set(columns["train"].y.unique().tolist())
     if missing:
-        raise ValueError(f"{name}: the training split has no image of class {', '.join(map(str, sorted(missing)))}")
-    splits = {split: TensorSplit(c, transform, residence=residence, workers=workers) for split, c in columns.items()}
+        raise ValueError(f"{where or name}: the training split has no image of class {', '.join(map(str, sorted(missing)))}")
+    splits = {split: TensorSplit(c, transform, order, residence, workers) for split, c in columns.items()}
     content = fingerprint(*[column for split in columns.values() for column in split])
     train, val, test = (splits[split] for split in ("train", "val", "test"))
     return Dataset(name, label, train, val, test, fingerprint=content, class_names=tuple(class_names), note=note)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dl_lab.datasets.batches import Residence
+from dl_lab.datasets.batches import Order, Residence, shuffled
 from dl_lab.datasets.files import data_files, ensure
 from dl_lab.datasets.images import Source, generated_arrays, labelled_images
 from dl_lab.types import Dataset, UserError
@@ -29,6 +29,7 @@ def mnist(
     n_generated: int = 2048,
     residence: Residence = "auto",
     workers: int = 2,
+    order: Order = shuffled,
 ) -> Dataset:
     """Images (1, 28, 28); `n_val` of the 60,000 training images are held out by `split_seed`.
 
@@ -53,6 +54,7 @@ def mnist(
         divisor=divisor,
         residence=residence,
         workers=workers,
+        order=order,
         class_names=[str(digit) for digit in range(n_classes)],
         note=f"validation split drawn with seed {split_seed}",
     )

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from dl_lab.datasets.batches import Residence
+from dl_lab.datasets.batches import Order, Residence, shuffled
 from dl_lab.datasets.files import data_files, ensure
 from dl_lab.datasets.images import Source, generated_arrays, labelled_images
 from dl_lab.types import Dataset, UserError
@@ -34,6 +34,7 @@ def octmnist(
     n_generated: int = 2048,
     residence: Residence = "auto",
     workers: int = 2,
+    order: Order = shuffled,
 ) -> Dataset:
     """Images (1, 28, 28) divided by 256 (as the coursework does).
 
@@ -43,10 +44,11 @@ def octmnist(
     """
     if source == "generated":
         arrays, label, note = generated_arrays(n_generated, input_shape, n_classes), "generated", ""
+        where = ""
     else:
         file = data_files(files)[0]
         path = ensure(file, Path(data_dir))
-        arrays = _read(path)
+        arrays, where = _read(path), str(path)
         label = "full" if file.state(Path(data_dir)) == "official" else "part"
         note = file.path if label == "part" else ""
         if test_set == "matched":
@@ -60,8 +62,10 @@ def octmnist(
         divisor=divisor,
         residence=residence,
         workers=workers,
+        order=order,
         class_names=CLASS_NAMES,
         note=note,
+        where=where,
     )
 
 

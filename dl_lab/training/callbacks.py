@@ -131,6 +131,30 @@ class EarlyStopping(Callback):
         self.best, self.waited = state["best"], state["waited"]
 
 
+class GapStopping(Callback):
+    """Stops when `val/loss` has exceeded `train/loss` by more than `gap` in `count` epochs altogether.
+
+    The rule of the Padova homework 2: the count is never reset, so it bounds over-fitting rather than waiting for
+    progress (that is `EarlyStopping`).
+    """
+
+    def __init__(self, gap: float = 0.1, count: int = 10) -> None:
+        if count < 1:
+            raise ValueError(f"count {count} is not at least 1")
+        self.gap, self.count, self.counted = gap, count, 0
+
+    def epoch_end(self, session: Session, metrics: Metrics) -> None:
+        self.counted += metrics["val/loss"] - metrics["train/loss"] > self.gap
+        if self.counted >= self.count:
+            session.stop_reason = f"val/loss was more than {self.gap} above train/loss in {self.counted} epochs"
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"counted": self.counted}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.counted = state["counted"]
+
+
 class LearningCurves(Callback):
     """One figure at the end, a panel per metric: train and validation over the epochs."""
 

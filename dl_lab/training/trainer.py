@@ -89,7 +89,8 @@ class Trainer:
     monitor, mode: which validation metric is the best, and whether least or greatest. test_weights: what the one
     look at the test split judges, the best weights or (as much coursework does) the last. checkpoint_seconds: an
     epoch's end writes a checkpoint when the last one is at least this old; checkpoint_steps also writes one every
-    so many updates. log_steps: every how many updates the loss goes to TensorBoard (0: never).
+    so many updates. log_steps: every how many updates the loss goes to TensorBoard (0: never). judge_train: after each
+    epoch the whole training split is judged as well; what that measures replaces the running train/ metrics.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Trainer:
         checkpoint_seconds: float = 10.0,
         checkpoint_steps: int = 0,
         log_steps: int = 50,
+        judge_train: bool = False,
         callbacks: Mapping[str, Callback | None] | None = None,
     ) -> None:
         if not monitor.startswith("val/"):
@@ -124,6 +126,7 @@ class Trainer:
             log_steps,
         )
         self.callbacks = {name: callback for name, callback in (callbacks or {}).items() if callback is not None}
+        self.judge_train = judge_train
         self._saved_at = -math.inf
 
     def fit(self, learner: Learner, dataset: Dataset, run: Run) -> Metrics:
@@ -205,7 +208,8 @@ class Trainer:
     def _close_epoch(self, session: Session) -> None:
         """Validate, keep the best weights, record, save."""
         validated = time.perf_counter()
-        metrics = read_tally(session.tally, "train/") | read_tally(self._judge(session, session.dataset.val), "val/")
+        train = session.tally | (self._judge(session, session.dataset.train) if self.judge_train else {})
+        metrics = read_tally(train, "train/") | read_tally(self._judge(session, session.dataset.val), "val/")
         timings = {
             "samples_per_second": session.samples_per_second,
             "validation_seconds": time.perf_counter() - validated,
