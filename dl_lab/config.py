@@ -10,11 +10,8 @@ import difflib
 import functools
 import importlib
 import inspect
-<<<<<<< HEAD
 import json
-=======
 import math
->>>>>>> 6df2051
 import os
 import re
 import typing

@@ -56,7 +56,7 @@ def ag_news(
     if n_classes != len(CLASS_NAMES):
         raise ValueError(f"AG News has {len(CLASS_NAMES)} classes, not {n_classes}")
     if source == "generated":
-        rows, label, note = _generated(n_generated), "generated", ""
+        rows, label, note = generated_rows(n_generated), "generated", ""
     else:
         entries = data_files(files)
         train, test = (read_rows(ensure(file, Path(data_dir))) for file in entries)
@@ -138,7 +138,7 @@ def split_rows(
     return {"train": train[:n_train], "val": test[:n_val], "test": test[n_val:end]}
 
 
-def _generated(n: int) -> dict[str, list[News]]:
+def generated_rows(n: int) -> dict[str, list[News]]:
     """Texts of invented words that can be learned: a quarter of a text's words are its class's own."""
     rng = np.random.default_rng(0)
     words = np.array([f"word{i}" for i in range(GENERATED_WORDS)])

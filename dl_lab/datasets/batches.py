@@ -13,12 +13,8 @@ from torch import Tensor
 from dl_lab.types import Batch
 
 Residence = Literal["auto", "device", "stream"]
-<<<<<<< HEAD
-Order = Callable[[int, int, int], Tensor]
-CPU = torch.device("cpu")
-=======
 Order = Callable[[int, int, int], Any]  # (n, seed, epoch) -> a permutation of n items: a tensor or an array
->>>>>>> 6df2051
+CPU = torch.device("cpu")
 
 
 def shuffled(n: int, seed: int, epoch: int) -> Tensor:
