@@ -92,7 +92,9 @@ def log_lines(
     axis.set_yscale("log")
     axis.xaxis.set_major_formatter("{x:g}")
     axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.subplots_adjust(right=0.7)  # room for the legend
     axis.grid(alpha=0.3)
+    return figure
 
 
 def confusion_matrix(counts: Sequence[Sequence[int]], names: Sequence[str], title: str) -> Figure:
