@@ -22,6 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -32,6 +33,7 @@ from torch import Tensor
 from dl_lab.experiments.attention_cost import peak_bytes, slope
 from dl_lab.models.attention.exact import fused_attention, softmax_attention
 from dl_lab.models.attention.linear import mclaurin_attention, series_attention
+from dl_lab.run import describe_environment
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -94,10 +96,12 @@ def resident() -> int:
 
 
 def causal_memory(dim: int, lengths: list[int]) -> list[dict[str, int]]:
-    return [
-        {"length": n, "bytes": peak_bytes(lambda x=draw(n, dim): causal_linear(*x), torch.device("cpu"))}
-        for n in lengths
-    ]
+    rows = []
+    for length in lengths:
+        inputs = draw(length, dim)
+        peak = peak_bytes(partial(causal_linear, *inputs), torch.device("cpu"))
+        rows.append({"length": length, "bytes": peak})
+    return rows
 
 
 def main() -> None:
@@ -131,7 +135,8 @@ def main() -> None:
         print(f"{'met    ' if met else 'NOT met'}  {goal}")
     if options.json:
         results = {"length": options.length, "dim": options.dim, "rows": rows, "causal_memory": memory, "slope": growth}
-        options.json.write_text(json.dumps({**results, "torch": torch.__version__, "goals": goals}, indent=1) + "\n")
+        machine = {"cpu": describe_environment([])["cpu"], "torch": torch.__version__}
+        options.json.write_text(json.dumps({**results, **machine, "goals": goals}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def _normalised(sums: Tensor, positive: bool) -> Tensor:
 
 
 def causal_sums(phi_q: Tensor, phi_k: Tensor, v: Tensor, chunk: int) -> Tensor:
-    """sum over j <= i of (phi(q_i) . phi(k_j)) v_j: what lies in earlier chunks through their summed states, the rest chunk by chunk.
+    """sum over j <= i of (phi(q_i) . phi(k_j)) v_j: earlier chunks through their summed states, the rest pair by pair.
 
     Holds L / chunk states of (n_features, dim_v) and L / chunk blocks of (chunk, chunk): linear in L.
     Raises ValueError where there are not as many queries as keys.
