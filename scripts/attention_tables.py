@@ -1,6 +1,6 @@
 """Write the measured tables and figures of docs/attention.md from run folders; no figure is typed by hand.
 
-python scripts/attention_tables.py --lab RUN_FOLDER --sweep SWEEP_FOLDER --benchmark FILE.json
+python scripts/attention_tables.py --lab RUN_FOLDER --sweep SWEEP_FOLDER --benchmark FILE.json...
 """
 
 from __future__ import annotations
@@ -27,8 +27,14 @@ def limits(folder: Path) -> str:
     (ROOT / "docs" / "figures").mkdir(exist_ok=True)
     for name in FIGURES:
         shutil.copyfile(folder / "figures" / f"{name}.png", ROOT / "docs" / "figures" / f"{name}.png")
-    cells = [[row[column] or "-" for column in rows[0]] for row in rows]
-    return f"{markdown([name.replace('_', ' ') for name in rows[0]], cells)}\n\n{origin(folder)}"
+    cells = [[row[column].removesuffix(".0") or "-" for column in rows[0]] for row in rows]
+    return f"{markdown([_header(name) for name in rows[0]], cells)}\n\n{origin(folder)}"
+
+
+def _header(column: str) -> str:
+    """faster_than_fused_from_length_dim_8 -> L beyond fused, D = 8."""
+    words = re.fullmatch(r"faster_than_(\w+)_from_length_dim_(\d+)", column)
+    return f"L beyond {words[1]}, D = {words[2]}" if words else column.replace("_", " ")
 
 
 def classifier(sweep: Path) -> str:
@@ -54,7 +60,8 @@ def speed(path: Path) -> str:
     ]
     met = "; ".join(f"{goal}: {'met' if is_met else 'not met'}" for goal, is_met in result["goals"].items())
     header = ["contestant", "ms (CPU)", "times as slow as linear", "resident peak, MB"]
-    setting = f"L = {result['length']:,}, D = {result['dim']}, one thread, {result['cpu']}, torch {result['torch']}"
+    kept = ", memory kept between calls (`GLIBC_TUNABLES`)" if result["allocator"] else ""
+    setting = f"L = {result['length']:,}, D = {result['dim']}, one thread, {result['cpu']}, torch {result['torch']}{kept}"
     return f"{markdown(header, rows)}\n\n{setting}. Slope of causal memory {result['slope']:.3f}. Goals: {met}."
 
 
@@ -89,14 +96,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lab", type=Path)
     parser.add_argument("--sweep", type=Path)
-    parser.add_argument("--benchmark", type=Path)
+    parser.add_argument("--benchmark", type=Path, nargs="*", default=[])
     options = parser.parse_args()
     if options.lab:
         insert("limits", limits(options.lab))
     if options.sweep:
         insert("classifier", classifier(options.sweep))
     if options.benchmark:
-        insert("speed", speed(options.benchmark))
+        insert("speed", "\n\n".join(map(speed, options.benchmark)))
 
 
 if __name__ == "__main__":
