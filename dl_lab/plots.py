@@ -78,6 +78,25 @@ def draw_curves(
         axis.locator_params(axis="x", integer=True)
 
 
+def log_lines(
+    rows: Sequence[Mapping[str, Any]], x: str, y: str, by: str, title: str, labels: tuple[str, str] = ("", "")
+) -> Figure:
+    """Both axes logarithmic: one line for each value of column `by`, missing values left out; at most 24 lines."""
+    figure, axis = axes(title, labels[0] or x, labels[1] or y, size=(8.0, 4.5))
+    styles = [(colour, style) for style in ("-", "--", ":", "-.") for colour in COLOURS]
+    for (colour, style), name in zip(styles, dict.fromkeys(row[by] for row in rows), strict=False):
+        points = [(row[x], row[y]) for row in rows if row[by] == name and row.get(y)]
+        if points:
+            axis.plot(*zip(*points, strict=True), color=colour, ls=style, label=name, marker="o", ms=3)
+    axis.set_xscale("log", base=2)
+    axis.set_yscale("log")
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.subplots_adjust(right=0.7)  # room for the legend
+    axis.grid(alpha=0.3)
+    return figure
+
+
 def confusion_matrix(counts: Sequence[Sequence[int]], names: Sequence[str], title: str) -> Figure:
     """Counts by true (row) and predicted (column) class, coloured by the share of the row."""
     n = len(counts)

@@ -111,6 +111,14 @@ class LabelledBatch(NamedTuple):
     y: Tensor
 
 
+class TokenBatch(NamedTuple):
+    """Token numbers x (batch, length) int64, mask (batch, length) bool, True for a token, labels y (batch,) int64."""
+
+    x: Tensor
+    mask: Tensor
+    y: Tensor
+
+
 class Split(Protocol):
     """One part of a data set."""
 

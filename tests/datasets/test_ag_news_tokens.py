@@ -1,0 +1,75 @@
+"""AG News as tokens: cut and padded, numbered by the training split alone."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+import torch
+
+from dl_lab import config
+from dl_lab.datasets.ag_news_tokens import ag_news_tokens
+from dl_lab.datasets.text import padded
+
+FILES = [{"path": "train.csv"}, {"path": "test.csv"}]
+
+
+def write(folder, name, texts):
+    with open(folder / name, "w", newline="") as file:
+        csv.writer(file, quoting=csv.QUOTE_ALL).writerows(
+            (i % 4 + 1, f"{name[:-4]}title{i}", text) for i, text in enumerate(texts)
+        )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write(tmp_path, "train.csv", [f"common word{i} , and more" for i in range(8)])
+    write(tmp_path, "test.csv", [f"common unseen{i}" for i in range(8)])
+    return tmp_path
+
+
+def build(folder, **changes):
+    arguments = {"vocabulary_size": 100, "length": 6, "n_classes": 4, "n_train": None, "n_val": 3}
+    return ag_news_tokens(data_dir=str(folder), files=FILES, **{**arguments, **changes})
+
+
+def test_tokens_are_numbered_by_the_training_split(folder):
+    dataset = build(folder)
+    words = dataset.extras["vocabulary"]
+    assert words[:2] == ("<unk>", "<pad>")
+    batch = next(iter(dataset.test.batches(10)))
+    assert batch.x.dtype == torch.int64
+    texts = [[words[number] for number in row] for row in batch.x]
+    assert texts[0] == ["<unk>", "common", "<unk>", "<pad>", "<pad>", "<pad>"]  # testtitleN common unseenN
+    assert batch.mask.tolist()[0] == [True] * 3 + [False] * 3
+    assert not any("unseen" in word for word in words)
+    assert (dataset.label, len(dataset.val), len(dataset.test)) == ("part", 3, 5)
+
+
+def test_long_texts_are_cut(folder):
+    batch = next(iter(build(folder, length=2).train.batches(10)))
+    assert batch.x.shape == (8, 2)
+    assert batch.mask.all()
+
+
+def test_padding():
+    tokens, mask = padded([[5, 6, 7], [], [8]], 2)
+    assert tokens.tolist() == [[5, 6], [1, 1], [8, 1]]
+    assert mask.tolist() == [[True, True], [False, False], [True, False]]
+    with pytest.raises(ValueError, match="length 0 is not at least 1"):
+        padded([[1]], 0)
+
+
+def test_classes_are_four(folder):
+    with pytest.raises(ValueError, match="AG News has 4 classes, not 5"):
+        build(folder, n_classes=5)
+
+
+def test_real_rows(real_data):
+    composed = config.Composer().compose(["dataset=ag_news_tokens", "model=text_transformer"])
+    dataset = config.build(composed.config, "dataset")
+    assert len(dataset.train) == 10_000
+    assert len(dataset.val) + len(dataset.test) == 7_600
+    batch = next(iter(dataset.train.batches(10_000)))
+    assert 35 < batch.mask.sum(dim=1).float().mean() < 55
+    assert batch.x.max() < composed.config["dataset"]["vocabulary_size"]
