@@ -111,6 +111,21 @@ class LabelledBatch(NamedTuple):
     y: Tensor
 
 
+class WindowBatch(NamedTuple):
+    """Windows of a series x (batch, length, features), scaled."""
+
+    x: Tensor
+
+
+class ForecastBatch(NamedTuple):
+    """Windows x (batch, length, features) and the steps after them y (batch, horizon, features), both scaled;
+    observed (batch, horizon, features) bool: which of y were measured, not filled in."""
+
+    x: Tensor
+    y: Tensor
+    observed: Tensor
+
+
 class Split(Protocol):
     """One part of a data set."""
 
@@ -136,7 +151,8 @@ class Dataset:
     """Train, validation and test splits, and what must be said about them.
 
     `label` says how much of the official data this is: "full" (checksum or counts match the release),
-    "part" (real but not whole, or not the official copy) or "generated". `fingerprint` identifies the content.
+    "part" (real but not whole, or not the official copy) or "generated". `fingerprint` identifies the content. `preprocessing` is what a new item must go through before the
+    model takes it (a scaler, a vocabulary), in plain JSON values: a fit saves it as preprocessing.json in the run.
     """
 
     name: str
@@ -148,6 +164,7 @@ class Dataset:
     class_names: tuple[str, ...] = ()
     note: str = ""
     extras: Mapping[str, Any] = field(default_factory=dict)
+    preprocessing: Mapping[str, Any] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> Dataset:
         return replace(self, train=self.train.to(device), val=self.val.to(device), test=self.test.to(device))
