@@ -163,7 +163,8 @@ def _missing(values: np.ndarray, lines: np.ndarray, layout: Layout, where: str) 
     if absent.any() and not {"missing", "non_numeric"} & set(layout.repair):
         row, column = np.argwhere(absent)[0]
         raise UserError(
-            f"{where}, line {lines[row]}, column {layout.columns[column]}: no value (repair=[missing] fills it)."
+            f"{where}, line {lines[row]}, column {layout.columns[column]}: no value"
+            " (repair=[missing] fills it)."
         )
     return int(absent.sum())
 

@@ -93,7 +93,7 @@ def window_errors(model: nn.Module, values: np.ndarray, length: int, batch_size:
 
 
 def point_scores(errors: np.ndarray, mode: PointScore) -> np.ndarray:
-    """(n_windows, length) errors -> (n_windows + length - 1,) scores; NaN before the first whole window ends."""
+    """(n_windows, length) errors -> (n_windows + length - 1,); NaN before the first window ends."""
     n_windows, length = errors.shape
     scores = np.full(n_windows + length - 1, np.nan)
     if mode == "covering":

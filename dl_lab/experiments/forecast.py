@@ -245,7 +245,7 @@ def _side_by_side(names: tuple[str, ...], actual: np.ndarray, predicted: np.ndar
 
 @dataclass
 class ForecastFile:
-    """Forecasts the steps after a new series: what `dl-lab predict RUN data.csv` does with a forecasting run."""
+    """Forecasts the steps after a new series: `dl-lab predict RUN data.csv` of a forecasting run."""
 
     model: nn.Module
     layout: Layout

@@ -24,7 +24,7 @@ class Autoencoder(nn.Sequential):
 
     encoder: widths of its layers, the last one is the code. decoder: widths between the code and the output.
     Every layer but the last is followed by `activation`, the last by `output`. weight_std: weights from
-    N(0, weight_std²); None leaves torch's own.
+    N(0, weight_std²); None leaves torch's own. code_size: the width of the code.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class Autoencoder(nn.Sequential):
             layers += [nn.Linear(width_in, width_out), ACTIVATIONS[activation]()]
         last = nn.Linear([*encoder, *decoder][-1], size)
         super().__init__(*layers, last, ACTIVATIONS[output](), nn.Unflatten(1, tuple(input_shape)))
+        self.code_size = encoder[-1]
         if weight_std is not None:
             for layer in self:
                 if isinstance(layer, nn.Linear):
