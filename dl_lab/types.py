@@ -5,11 +5,13 @@ Nothing here imports torch at run time, so that commands which only read records
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
     from torch import Tensor, nn
 
@@ -234,3 +236,13 @@ class Experiment(Protocol):
     """Anything a YAML may run."""
 
     def __call__(self, run: Run) -> Metrics: ...
+
+
+class Predictor(Protocol):
+    """What `dl-lab predict RUN FILE` does: the run's weights and preprocessing on something new."""
+
+    def __call__(
+        self, path: Path, weights: Mapping[str, Tensor], preprocessing: Mapping[str, Any]
+    ) -> Sequence[Mapping[str, Any]]:
+        """Rows of one table, in the units of the file. Raises UserError for a file that cannot be used."""
+        ...

@@ -113,9 +113,7 @@ def _splits(
 def generated_series(n: int, layout: Layout, seed: int = 0) -> Series:
     """n hours of daily waves of different phase, a slow drift and noise, for each column; all observed."""
     rng = np.random.default_rng(seed)
-    times = np.datetime64("2004-03-10T18:00:00") + np.arange(n) * np.timedelta64(
-        layout.step_minutes * 60, "s"
-    )
+    times = np.datetime64("2004-03-10T18:00:00") + np.arange(n) * np.timedelta64(layout.step_minutes * 60, "s")
     hours, n_columns = np.arange(n)[:, None], len(layout.columns)
     phase, level = rng.uniform(0, 2 * np.pi, n_columns), rng.uniform(5, 50, n_columns)
     wave = np.sin(2 * np.pi * hours / 24 + phase) + 0.3 * np.sin(2 * np.pi * hours / 168)

@@ -67,9 +67,7 @@ def nyc_taxi(
         "test": values[max(end - length + 1, 0) :],
     }
     splits: dict[str, Any] = {
-        split: TensorSplit(
-            WindowBatch(windows(part, length, f"the {split} part")), unchanged, residence=residence
-        )
+        split: TensorSplit(WindowBatch(windows(part, length, f"the {split} part")), unchanged, residence=residence)
         for split, part in rows.items()
     }
     return Dataset(
@@ -107,9 +105,7 @@ def _read(files: list[Any], data_dir: Path, layout: Layout) -> tuple[Series, lis
 def generated_series(n: int, layout: Layout, seed: int = 0) -> tuple[Series, list[tuple[int, int]]]:
     """n half hours of a daily and weekly wave; in the last third five half days at a fifth of the level."""
     rng = np.random.default_rng(seed)
-    times = np.datetime64("2014-07-01T00:00:00") + np.arange(n) * np.timedelta64(
-        layout.step_minutes * 60, "s"
-    )
+    times = np.datetime64("2014-07-01T00:00:00") + np.arange(n) * np.timedelta64(layout.step_minutes * 60, "s")
     hours = np.arange(n) / 2
     values = 15000 * (1 + 0.5 * np.sin(2 * np.pi * hours / 24) + 0.1 * np.sin(2 * np.pi * hours / 168))
     values += rng.normal(scale=300, size=n)

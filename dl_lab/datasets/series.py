@@ -106,9 +106,7 @@ def _rows(text: str, layout: Layout, where: str) -> tuple[np.ndarray, list[list[
     header = [name.strip() for name in next(reader, [])]
     absent = [name for name in (*layout.time_columns, *layout.columns) if name not in header]
     if absent:
-        raise UserError(
-            f"{where} has no column {absent[0]!r}; its columns are {', '.join(filter(None, header))}."
-        )
+        raise UserError(f"{where} has no column {absent[0]!r}; its columns are {', '.join(filter(None, header))}.")
     time_at = [header.index(name) for name in layout.time_columns]
     value_at = [header.index(name) for name in layout.columns]
     times, cells, lines, n_blank = [], [], [], 0
@@ -117,17 +115,13 @@ def _rows(text: str, layout: Layout, where: str) -> tuple[np.ndarray, list[list[
             n_blank += 1
             continue
         if len(row) < len(header):
-            raise UserError(
-                f"{where}, line {reader.line_num}: {len(row)} cells where the header has {len(header)}."
-            )
+            raise UserError(f"{where}, line {reader.line_num}: {len(row)} cells where the header has {len(header)}.")
         stamp = " ".join(row[i].strip() for i in time_at)
         try:
             times.append(datetime.strptime(stamp, layout.time_format))
         except ValueError:
             expected = layout.time_format
-            raise UserError(
-                f"{where}, line {reader.line_num}: {stamp!r} is no time like {expected}."
-            ) from None
+            raise UserError(f"{where}, line {reader.line_num}: {stamp!r} is no time like {expected}.") from None
         cells.append([row[i].strip() for i in value_at])
         lines.append(reader.line_num)
     if not times:
@@ -163,31 +157,24 @@ def _missing(values: np.ndarray, lines: np.ndarray, layout: Layout, where: str) 
     if absent.any() and not {"missing", "non_numeric"} & set(layout.repair):
         row, column = np.argwhere(absent)[0]
         raise UserError(
-            f"{where}, line {lines[row]}, column {layout.columns[column]}: no value"
-            " (repair=[missing] fills it)."
+            f"{where}, line {lines[row]}, column {layout.columns[column]}: no value (repair=[missing] fills it)."
         )
     return int(absent.sum())
 
 
-def _ordered(
-    times: np.ndarray, lines: np.ndarray, layout: Layout, where: str, counts: dict[str, int]
-) -> np.ndarray:
+def _ordered(times: np.ndarray, lines: np.ndarray, layout: Layout, where: str, counts: dict[str, int]) -> np.ndarray:
     """The rows to keep, by time."""
     backwards = np.flatnonzero(np.diff(times) < np.timedelta64(0))
     counts["sort"] = len(backwards)
     if len(backwards) and "sort" not in layout.repair:
         line, time = lines[backwards[0] + 1], times[backwards[0] + 1]
-        raise UserError(
-            f"{where}, line {line}: {time} comes after a later time (repair=[sort] sorts the rows)."
-        )
+        raise UserError(f"{where}, line {line}: {time} comes after a later time (repair=[sort] sorts the rows).")
     order = np.argsort(times, kind="stable")
     repeated = np.concatenate([[False], np.diff(times[order]) == np.timedelta64(0)])
     counts["duplicates"] = int(repeated.sum())
     if repeated.any() and "duplicates" not in layout.repair:
         at = order[repeated][0]
-        raise UserError(
-            f"{where}, line {lines[at]}: {times[at]} occurs twice (repair=[duplicates] keeps the first)."
-        )
+        raise UserError(f"{where}, line {lines[at]}: {times[at]} occurs twice (repair=[duplicates] keeps the first).")
     return order[~repeated]
 
 

@@ -69,9 +69,7 @@ class AnomalyDetection:
         threshold = choose_threshold(scores, ends, length, self.rule, self.level)
         chosen = next(row for row in rows if row["scores"] == self.point_score)
         metrics |= {f"test/{name}": value for name, value in chosen.items() if name != "scores"}
-        run.facts(
-            "preprocessing", {**self.dataset.preprocessing, "threshold": threshold, "score": self.point_score}
-        )
+        run.facts("preprocessing", {**self.dataset.preprocessing, "threshold": threshold, "score": self.point_score})
         run.table("windows", found_windows(scores >= threshold, series, labelled))
         run.figure("anomalies", *draw(series, scores, threshold, ends, labelled))
         run.finish(metrics)
@@ -222,10 +220,7 @@ def draw(
     above.set_ylabel(series.names[0])
     below.set_ylabel("error")
     columns = zip(series.times, series.values[:, 0].tolist(), scores.tolist(), detected.tolist(), strict=True)
-    rows = [
-        {"time": str(t), "value": v, "score": s if np.isfinite(s) else "", "detected": d}
-        for t, v, s, d in columns
-    ]
+    rows = [{"time": str(t), "value": v, "score": s if np.isfinite(s) else "", "detected": d} for t, v, s, d in columns]
     return figure, rows
 
 

@@ -65,21 +65,15 @@ class Forecast:
         models["autoregression"] = LinearAutoregression(length, n_features, horizon).fit(x, y, self.ridge)
         return {name: predict(model, self.dataset.test) for name, model in models.items()}
 
-    def _draw(
-        self, run: Run, predicted: Tensor, actual: Tensor, series: Series, scaler: Scaler, n_train: int
-    ) -> None:
+    def _draw(self, run: Run, predicted: Tensor, actual: Tensor, series: Series, scaler: Scaler, n_train: int) -> None:
         """Of the training rows: autocorrelation and correlations; of the test's first step: the errors."""
         train = series.values[:n_train]
-        run.figure(
-            "autocorrelation", *draw_autocorrelation(train, series.names, min(self.lags, n_train // 2))
-        )
+        run.figure("autocorrelation", *draw_autocorrelation(train, series.names, min(self.lags, n_train // 2)))
         run.figure("correlation", *draw_correlation(train, series.names))
         p, a = (scaler.unscaled(t[:, 0].double().numpy()) for t in (predicted, actual))
         run.figure("predicted_actual", *draw_predicted_actual(p, a, series.names))
         run.figure("residuals", *draw_residuals(p - a, series.names))
-        run.figure(
-            "forecast", *draw_forecast(p, a, series.times[-len(a) - actual.shape[1] + 1 :], series.names)
-        )
+        run.figure("forecast", *draw_forecast(p, a, series.times[-len(a) - actual.shape[1] + 1 :], series.names))
 
 
 @torch.no_grad()
@@ -103,9 +97,7 @@ def targets(split: Split) -> tuple[Tensor, Tensor]:
 # -------------------------------------------------------------------------------------------------------
 
 
-def compared(
-    method: str, predicted: Tensor, actual: Tensor, observed: Tensor, scaler: Scaler
-) -> dict[str, Any]:
+def compared(method: str, predicted: Tensor, actual: Tensor, observed: Tensor, scaler: Scaler) -> dict[str, Any]:
     """One row: R² pooled by variance and as a plain mean, of all and of the measured targets, scaled; and
     pooled
     in the original units, where the columns with the largest numbers decide."""
@@ -162,9 +154,7 @@ def draw_autocorrelation(values: np.ndarray, names: tuple[str, ...], lags: int) 
         axis.vlines(range(lags + 1), 0, column, color=plots.COLOURS[0], lw=1)
         axis.set_ylim(min(-0.3, float(column.min())), 1.02)
         axis.set_xticks(range(0, lags + 1, 24))
-    rows = [
-        {"lag": lag, **dict(zip(names, row, strict=True))} for lag, row in enumerate(correlation.tolist())
-    ]
+    rows = [{"lag": lag, **dict(zip(names, row, strict=True))} for lag, row in enumerate(correlation.tolist())]
     return figure, rows
 
 
@@ -181,10 +171,7 @@ def draw_correlation(values: np.ndarray, names: tuple[str, ...]) -> Drawn:
     norm = np.sqrt((centred**2).sum(axis=0))
     centred = centred / np.where(norm > 0, norm, 1)
     table = (centred.T @ centred).tolist()
-    rows = [
-        {"feature": name, **dict(zip(names, row, strict=True))}
-        for name, row in zip(names, table, strict=True)
-    ]
+    rows = [{"feature": name, **dict(zip(names, row, strict=True))} for name, row in zip(names, table, strict=True)]
     return plots.matrix(table, names, "Correlation of the features, training part"), rows
 
 
@@ -208,9 +195,7 @@ def draw_residuals(residuals: np.ndarray, names: tuple[str, ...], bins: int = 40
         counts, edges = np.histogram(column, bins=bins)
         axis.stairs(counts, edges, fill=True, color=plots.COLOURS[0])
         axis.axvline(0, color="#999999", lw=0.8)
-        rows += [
-            {"feature": name, "from": float(e), "count": int(c)} for c, e in zip(counts, edges, strict=False)
-        ]
+        rows += [{"feature": name, "from": float(e), "count": int(c)} for c, e in zip(counts, edges, strict=False)]
     return figure, rows
 
 
@@ -225,18 +210,13 @@ def draw_forecast(
         axis.plot(predicted[-last:, i], color=plots.COLOURS[1], lw=1, label="predicted")
     grid[0].legend(frameon=False, fontsize=7, ncols=2)
     first = len(actual) - last
-    rows = [
-        {"time": str(times[i]), **_side_by_side(names, actual[i], predicted[i])}
-        for i in range(first, len(actual))
-    ]
+    rows = [{"time": str(times[i]), **_side_by_side(names, actual[i], predicted[i])} for i in range(first, len(actual))]
     return figure, rows
 
 
 def _side_by_side(names: tuple[str, ...], actual: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     pairs = zip(names, actual.tolist(), predicted.tolist(), strict=True)
-    return {
-        f"{kind} {name}": value for name, a, p in pairs for kind, value in (("actual", a), ("predicted", p))
-    }
+    return {f"{kind} {name}": value for name, a, p in pairs for kind, value in (("actual", a), ("predicted", p))}
 
 
 # -- new series

@@ -96,9 +96,7 @@ def draw_grid(model: VAE | ConvVAE, n: int, extent: float) -> tuple[Any, list[di
     return figure, rows
 
 
-def draw_latent(
-    model: VAE | ConvVAE, split: Split, names: tuple[str, ...]
-) -> tuple[Any, list[dict[str, Any]]]:
+def draw_latent(model: VAE | ConvVAE, split: Split, names: tuple[str, ...]) -> tuple[Any, list[dict[str, Any]]]:
     """The means of all images of a split, by label."""
     batches = [(model.encode(batch.x.cpu())[0], batch.y.cpu()) for batch in split.batches(1024)]
     means, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))

@@ -108,9 +108,7 @@ class LowRank:
         wrong = [rank for rank in self.ranks if not 0 < rank <= n_features]
         if wrong:
             raise ValueError(f"rank {wrong[0]} is not between 1 and the {n_features} pixels")
-        metrics = {
-            f"{name}_{rank}": float(curve[rank]) for name, curve in curves.items() for rank in self.ranks
-        }
+        metrics = {f"{name}_{rank}": float(curve[rank]) for name, curve in curves.items() for rank in self.ranks}
         self._draw(run, bases["svd"], curves)
         run.finish(metrics, dataset=self.dataset.summary())
         return metrics
@@ -137,9 +135,7 @@ class LowRank:
         ]
         run.figure("reconstructions", plots.image_rows(pictures, "Noisy images at low rank"), rows)
         names = ["test/svd", "test/pca", "test/svd_denoising"]
-        table = [
-            {"rank": r, **{n: float(curves[n][r]) for n in names}} for r in range(1, len(curves[names[0]]))
-        ]
+        table = [{"rank": r, **{n: float(curves[n][r]) for n in names}} for r in range(1, len(curves[names[0]]))]
         figure = plots.curves(table, x="rank", title="Mean squared error by rank")
         figure.axes[0].set_yscale("log")
         figure.axes[0].set_ylim(bottom=1e-5)

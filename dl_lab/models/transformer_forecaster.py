@@ -31,9 +31,7 @@ class TransformerForecaster(nn.Module):
         self.embed = nn.Linear(n_features, dim)
         self.position = nn.Parameter(torch.randn(window, dim) * 0.02)
         layer = nn.TransformerEncoderLayer(dim, heads, 4 * dim, dropout, batch_first=True, norm_first=True)
-        self.encoder = nn.TransformerEncoder(
-            layer, layers, norm=nn.LayerNorm(dim), enable_nested_tensor=False
-        )
+        self.encoder = nn.TransformerEncoder(layer, layers, norm=nn.LayerNorm(dim), enable_nested_tensor=False)
         self.head = nn.Linear(dim, horizon * n_features)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -12,9 +12,7 @@ import yaml
 
 from dl_lab.datasets.air_quality import air_quality
 
-CONF = yaml.safe_load(
-    Path(dl_lab.conf.__file__).with_name("dataset").joinpath("air_quality.yaml").read_text()
-)
+CONF = yaml.safe_load(Path(dl_lab.conf.__file__).with_name("dataset").joinpath("air_quality.yaml").read_text())
 del CONF["_target_"]
 
 

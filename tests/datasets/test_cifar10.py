@@ -62,9 +62,7 @@ def test_jpeg_copy_comes_in_the_listed_order_and_is_called_part(copy):
     assert sorted(batch.y.tolist()) == sorted(remaining)
     assert [y for y in labels if y != held_out] == [y for y in batch.y.tolist() if y != held_out]
     red = (batch.x[:, 0].mean(dim=(1, 2)) * 255).round().int().tolist()
-    assert all(abs(r - 25 * y) <= 3 for r, y in zip(red, batch.y.tolist(), strict=True)), (
-        "pixels follow labels"
-    )
+    assert all(abs(r - 25 * y) <= 3 for r, y in zip(red, batch.y.tolist(), strict=True)), "pixels follow labels"
 
 
 def test_the_second_time_the_cache_is_read(copy):
@@ -82,9 +80,7 @@ def test_grey_is_the_exact_mean_over_the_channels_in_stored_order(copy):
     colour, grey = build(folder), build(folder, **GREY)
     expected = next(colour.train.batches(100)).x.mean(dim=1, keepdim=True)
     torch.testing.assert_close(next(grey.train.epoch(100, seed=3, epoch=5)).x, expected)
-    assert not torch.equal(
-        next(colour.train.epoch(100, seed=3, epoch=5)).x.mean(dim=1, keepdim=True), expected
-    )
+    assert not torch.equal(next(colour.train.epoch(100, seed=3, epoch=5)).x.mean(dim=1, keepdim=True), expected)
 
 
 def test_an_order_of_other_images_is_refused(copy):

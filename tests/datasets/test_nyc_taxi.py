@@ -31,9 +31,7 @@ def test_parts_hold_their_own_rows_and_training_no_anomaly():
     torch.testing.assert_close(val[-1], scaled[ends[1] - 48 : ends[1]])
     torch.testing.assert_close(test[0][-1], scaled[ends[1]])
     assert len(test) == len(series) - ends[1]
-    np.testing.assert_allclose(
-        dataset.preprocessing["scaler"]["shift"], series.values[: ends[0]].mean(axis=0)
-    )
+    np.testing.assert_allclose(dataset.preprocessing["scaler"]["shift"], series.values[: ends[0]].mean(axis=0))
 
 
 def test_the_declared_shape_is_checked():

@@ -41,9 +41,7 @@ def test_errors_of_all_ranks_are_those_of_the_projections(centred, noise):
 
 def test_more_rank_never_hurts_and_the_mean_helps():
     x = data()
-    errors = [
-        energies(fit_basis(iter([x]), c), ((b, b) for b in x.split(64))).errors() for c in (False, True)
-    ]
+    errors = [energies(fit_basis(iter([x]), c), ((b, b) for b in x.split(64))).errors() for c in (False, True)]
     assert all((e.diff() <= 1e-12).all() for e in errors)
     assert (errors[1][1:-1] <= errors[0][1:-1] + 1e-12).all()
 

@@ -30,9 +30,7 @@ def test_probation_is_15_percent_but_at_most_750_rows():
 def test_nothing_detected_is_0_and_the_first_row_of_each_window_100():
     assert nab_score(detections(), WINDOWS, STANDARD) == 0
     assert math.isclose(nab_score(detections(300, 700), WINDOWS, STANDARD), 100)
-    assert math.isclose(nab_score(detections(300, 305, 390, 700), WINDOWS, STANDARD), 100), (
-        "the earliest counts"
-    )
+    assert math.isclose(nab_score(detections(300, 305, 390, 700), WINDOWS, STANDARD), 100), "the earliest counts"
 
 
 def test_one_window_found_late_and_a_false_detection_by_hand():

@@ -12,9 +12,7 @@ def test_published_parameter_count():
     assert sum(p.numel() for p in VAE((1, 28, 28)).parameters()) == 469_268
 
 
-@pytest.mark.parametrize(
-    "model", [VAE((1, 8, 8), [12, 6], 3), ConvVAE((1, 8, 8), (2, 3), 3)], ids=["dense", "conv"]
-)
+@pytest.mark.parametrize("model", [VAE((1, 8, 8), [12, 6], 3), ConvVAE((1, 8, 8), (2, 3), 3)], ids=["dense", "conv"])
 def test_shapes_and_gradients(model):
     x = torch.rand(5, 1, 8, 8)
     logits, mean, log_variance = model(x)

@@ -58,8 +58,7 @@ def test_uneven_batches_average_exactly():
 
     whole = read_tally(Variational().measure(Shifted(), BATCH))
     parts = [
-        Variational().measure(Shifted(), LabelledBatch(BATCH.x[s], BATCH.y[s]))
-        for s in (slice(20), slice(20, 32))
+        Variational().measure(Shifted(), LabelledBatch(BATCH.x[s], BATCH.y[s])) for s in (slice(20), slice(20, 32))
     ]
     for name, value in read_tally(add_tallies(*parts)).items():
         assert math.isclose(value, whole[name], rel_tol=1e-5), name
