@@ -56,7 +56,16 @@ def small_multiples(
     from matplotlib.figure import Figure
 
     n_rows = -(-len(titles) // columns)
-    figure = Figure(figsize=(size[0] * columns, size[1] * n_rows), layout="constrained")
+    width, height = size[0] * columns, size[1] * n_rows
+    figure = Figure(figsize=(width, height))
+    figure.subplots_adjust(
+        left=0.75 / width,
+        right=1 - 0.1 / width,
+        bottom=0.55 / height,
+        top=1 - 0.25 / height,
+        wspace=0.55 / size[0],
+        hspace=0.55 / size[1],
+    )
     grid = [figure.add_subplot(n_rows, columns, i + 1) for i in range(len(titles))]
     for axis, title in zip(grid, titles, strict=True):
         axis.set_title(title, fontsize=9)
@@ -87,8 +96,10 @@ def image_rows(rows: Mapping[str, Sequence[Any]], title: str, vmin: float = 0, v
     from matplotlib.figure import Figure
 
     n = max(len(images) for images in rows.values())
-    figure = Figure(figsize=(0.9 * n + 0.9, 0.95 * len(rows) + 0.4), layout="constrained")
-    figure.suptitle(title, fontsize=10)
+    width, height = 0.9 * n + 0.9, 0.95 * len(rows) + 0.4
+    figure = Figure(figsize=(width, height))
+    figure.subplots_adjust(left=0.8 / width, right=1 - 0.1 / width, bottom=0.05 / height, top=1 - 0.35 / height)
+    figure.suptitle(title, fontsize=10, y=1 - 0.1 / height)
     for i, (name, images) in enumerate(rows.items()):
         for j, image in enumerate(images):
             axis = figure.add_subplot(len(rows), n, i * n + j + 1)

@@ -88,7 +88,7 @@ def draw_grid(model: VAE | ConvVAE, n: int, extent: float) -> tuple[Any, list[di
     height, width = images.shape[1:]
     sheet = images.view(n, n, height, width).transpose(1, 2).reshape(n * height, n * width)
     figure, axis = plots.axes("Decoded plane", "z1", "z2", size=(7, 7))
-    axis.imshow(sheet, cmap="gray", vmin=0, vmax=1, extent=(-extent, extent, -extent, extent))
+    axis.imshow(sheet.numpy(), cmap="gray", vmin=0, vmax=1, extent=(-extent, extent, -extent, extent))
     rows = [
         {"z1": a, "z2": b, "mean_pixel": float(image.mean())}
         for (a, b), image in zip(points.tolist(), images, strict=True)
