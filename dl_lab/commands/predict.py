@@ -17,7 +17,6 @@ from typing import Any
 import yaml
 
 from dl_lab import config as configs
-from dl_lab.commands.resume import saved_config
 from dl_lab.records import flatten
 from dl_lab.run import find_run, read_json, state_of, write_atomic
 from dl_lab.types import ConfigError, Predictor, UserError
@@ -26,7 +25,7 @@ from dl_lab.types import ConfigError, Predictor, UserError
 def main(argv: Sequence[str]) -> int:
     options = parse(argv)
     folder = find_run(options.run, options.outputs)
-    config = saved_config(folder)
+    config = configs.read_config(folder)
     if not config.get("predictor"):
         raise UserError(f"{folder} cannot predict: its config names no predictor.")
     for override in options.overrides:
