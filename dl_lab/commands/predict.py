@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
         change(config["predictor"], override)
     if not options.file.is_file():
         raise UserError(f"{options.file} is not a file.")
-    rows = predict(folder, {"predictor": config["predictor"]}, options.file)
+    rows = predict(folder, config, options.file)
     text = table(rows)
     if options.to is None:
         print(text, end="")
