@@ -49,6 +49,68 @@ def panels(
     return figure, found
 
 
+def small_multiples(
+    titles: Sequence[str], columns: int, x: str = "", y: str = "", size: tuple[float, float] = (2.6, 2.2)
+) -> tuple[Figure, list[Axes]]:
+    """One small set of axes for each title, `columns` in a row."""
+    from matplotlib.figure import Figure
+
+    n_rows = -(-len(titles) // columns)
+    width, height = size[0] * columns, size[1] * n_rows
+    figure = Figure(figsize=(width, height))
+    figure.subplots_adjust(
+        left=0.75 / width,
+        right=1 - 0.1 / width,
+        bottom=0.55 / height,
+        top=1 - 0.25 / height,
+        wspace=0.55 / size[0],
+        hspace=0.55 / size[1],
+    )
+    grid = [figure.add_subplot(n_rows, columns, i + 1) for i in range(len(titles))]
+    for axis, title in zip(grid, titles, strict=True):
+        axis.set_title(title, fontsize=9)
+        axis.tick_params(labelsize=7)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.supxlabel(x, fontsize=9)
+    figure.supylabel(y, fontsize=9)
+    return figure, grid
+
+
+def matrix(values: Sequence[Sequence[float]], names: Sequence[str], title: str) -> Figure:
+    """A square matrix of values in [-1, 1] (correlations), by colour and number."""
+    n = len(names)
+    figure, axis = axes(title, size=(2.5 + 0.55 * n, 1.8 + 0.5 * n))
+    image = axis.imshow(values, cmap="RdBu_r", vmin=-1, vmax=1)
+    axis.set_xticks(range(n), names, rotation=45, ha="right", fontsize=8)
+    axis.set_yticks(range(n), names, fontsize=8)
+    for i, row in enumerate(values):
+        for j, value in enumerate(row):
+            colour = "white" if abs(value) > 0.6 else "black"
+            axis.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)
+    figure.colorbar(image, ax=axis, shrink=0.8)
+    return figure
+
+
+def image_rows(rows: Mapping[str, Sequence[Any]], title: str, vmin: float = 0, vmax: float = 1) -> Figure:
+    """Grey images (height, width), one row for each name: originals over reconstructions."""
+    from matplotlib.figure import Figure
+
+    n = max(len(images) for images in rows.values())
+    width, height = 0.9 * n + 0.9, 0.95 * len(rows) + 0.4
+    figure = Figure(figsize=(width, height))
+    figure.subplots_adjust(left=0.8 / width, right=1 - 0.1 / width, bottom=0.05 / height, top=1 - 0.35 / height)
+    figure.suptitle(title, fontsize=10, y=1 - 0.1 / height)
+    for i, (name, images) in enumerate(rows.items()):
+        for j, image in enumerate(images):
+            axis = figure.add_subplot(len(rows), n, i * n + j + 1)
+            axis.imshow(image, cmap="gray", vmin=vmin, vmax=vmax)
+            axis.set_xticks([])
+            axis.set_yticks([])
+            if j == 0:
+                axis.set_ylabel(name, fontsize=8)
+    return figure
+
+
 def curves(rows: Sequence[Mapping[str, Any]], x: str, title: str, mark: float | None = None) -> Figure:
     """One line for each column but `x`; a vertical line at `mark`."""
     figure, axis = axes(title, x)

@@ -241,6 +241,12 @@ class Run:
         write_atomic(path, text.getvalue())
         return path
 
+    def facts(self, name: str, values: Mapping[str, Any]) -> Path:
+        """Save <name>.json in the run folder: plain values that belong to the run."""
+        path = self.folder / f"{name}.json"
+        write_atomic(path, to_json(values, indent=1))
+        return path
+
     def figure(self, name: str, figure: Figure, rows: Sequence[Mapping[str, Any]], step: int = 0) -> Path:
         """Save figures/<name>.png with the rows behind it (tables/<name>.csv), and show it on the board."""
         import io

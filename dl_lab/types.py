@@ -5,11 +5,13 @@ Nothing here imports torch at run time, so that commands which only read records
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
     from torch import Tensor, nn
 
@@ -119,6 +121,21 @@ class TokenBatch(NamedTuple):
     y: Tensor
 
 
+class WindowBatch(NamedTuple):
+    """Windows of a series x (batch, length, features), scaled."""
+
+    x: Tensor
+
+
+class ForecastBatch(NamedTuple):
+    """Windows x (batch, length, features) and the steps after them y (batch, horizon, features), both scaled;
+    observed (batch, horizon, features) bool: which of y were measured, not filled in."""
+
+    x: Tensor
+    y: Tensor
+    observed: Tensor
+
+
 class Split(Protocol):
     """One part of a data set."""
 
@@ -144,7 +161,8 @@ class Dataset:
     """Train, validation and test splits, and what must be said about them.
 
     `label` says how much of the official data this is: "full" (checksum or counts match the release),
-    "part" (real but not whole, or not the official copy) or "generated". `fingerprint` identifies the content.
+    "part" (real but not whole, or not the official copy) or "generated". `fingerprint` identifies the content. `preprocessing` is what a new item must go through before the
+    model takes it (a scaler, a vocabulary), in plain JSON values: a fit saves it as preprocessing.json in the run.
     """
 
     name: str
@@ -156,6 +174,7 @@ class Dataset:
     class_names: tuple[str, ...] = ()
     note: str = ""
     extras: Mapping[str, Any] = field(default_factory=dict)
+    preprocessing: Mapping[str, Any] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> Dataset:
         return replace(self, train=self.train.to(device), val=self.val.to(device), test=self.test.to(device))
@@ -225,3 +244,13 @@ class Experiment(Protocol):
     """Anything a YAML may run."""
 
     def __call__(self, run: Run) -> Metrics: ...
+
+
+class Predictor(Protocol):
+    """What `dl-lab predict RUN FILE` does: the run's weights and preprocessing on something new."""
+
+    def __call__(
+        self, path: Path, weights: Mapping[str, Tensor], preprocessing: Mapping[str, Any]
+    ) -> Sequence[Mapping[str, Any]]:
+        """Rows of one table, in the units of the file. Raises UserError for a file that cannot be used."""
+        ...

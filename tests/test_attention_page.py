@@ -8,8 +8,9 @@ import re
 from pathlib import Path
 
 import dl_lab.conf
-import dl_lab.models.attention as package
 import pytest
+
+import dl_lab.models.attention as package
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "attention.md").read_text(encoding="utf-8")

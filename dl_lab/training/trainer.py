@@ -137,6 +137,8 @@ class Trainer:
         dataset = dataset.to(device)
         n_batches = dataset.train.n_batches(self.batch_size)
         session = Session(learner, dataset, run, self.max_epochs, self.batch_size, n_batches)
+        if dataset.preprocessing:
+            run.facts("preprocessing", dataset.preprocessing)
         if run.resuming:
             self._restore(session)
         try:

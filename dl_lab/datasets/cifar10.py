@@ -1,0 +1,186 @@
+"""CIFAR-10: 60,000 colour images at 32x32 in ten classes, in colour or as the mean over the channels.
+
+Source: A. Krizhevsky, "Learning multiple layers of features from tiny images", 2009. Read from torchvision's
+layout (cifar-10-batches-py) where it is there, or from a copy of all images as JPEG files, which is lossy and
+marked so.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import tarfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dl_lab.datasets.batches import Residence, in_order, shuffled
+from dl_lab.datasets.files import data_files, ensure
+from dl_lab.datasets.images import Source, generated_arrays, labelled_images
+from dl_lab.types import Dataset, UserError
+
+CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+BATCHES = "cifar-10-batches-py"
+Pair = tuple[np.ndarray, np.ndarray]  # uint8 images (n, 32, 32, 3), labels (n,)
+
+
+def cifar10(
+    input_shape: Sequence[int],
+    n_classes: int,
+    data_dir: str,
+    cache_dir: str,
+    files: Sequence[Mapping[str, Any]],
+    source: Source = "real",
+    n_val: int = 10_000,
+    split_seed: int = 0,
+    shuffle: bool = True,
+    n_generated: int = 2048,
+    residence: Residence = "auto",
+    workers: int = 2,
+) -> Dataset:
+    """Images in [0, 1]: input_shape [3, 32, 32] in colour, [1, 32, 32] the exact mean over the channels.
+
+    files: the official archive, the JPEG copy and its table of the official order; the first that is there is
+    read. Decoded JPEG files are kept under cache_dir, by the archive's content. n_val of the 50,000 training
+    images are held out by split_seed. shuffle: False keeps the stored order in every epoch, as some
+    coursework does.
+    """
+    grey = list(input_shape) == [1, 32, 32]
+    if not grey and list(input_shape) != [3, 32, 32]:
+        raise ValueError(f"input_shape {list(input_shape)} is neither [3, 32, 32] nor [1, 32, 32]")
+    if source == "generated":
+        arrays, label, note = generated_arrays(n_generated, input_shape, n_classes), "generated", ""
+        if grey:
+            arrays = {split: (images.astype(np.int16) * 3, y) for split, (images, y) in arrays.items()}
+    else:
+        train, test, label, note = _read(data_files(files), Path(data_dir).expanduser(), Path(cache_dir))
+        arrays = _split(train, test, n_val, split_seed)
+        arrays = {split: (_summed(x) if grey else _channels_first(x), y) for split, (x, y) in arrays.items()}
+    return labelled_images(
+        "cifar10",
+        arrays,
+        label,
+        input_shape=input_shape,
+        n_classes=n_classes,
+        divisor=765 if grey else 255,  # sums of three channels stay integers
+        order=shuffled if shuffle else in_order,
+        residence=residence,
+        workers=workers,
+        class_names=CLASS_NAMES,
+        note=note,
+    )
+
+
+def _summed(images: np.ndarray) -> np.ndarray:
+    return images.sum(axis=3, dtype=np.int16)[:, None]
+
+
+def _channels_first(images: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+
+
+def _split(train: Pair, test: Pair, n_val: int, split_seed: int) -> dict[str, Pair]:
+    images, labels = train
+    if not 0 < n_val < len(images):
+        raise ValueError(f"n_val {n_val} does not leave training images of {len(images)}")
+    order = np.random.default_rng(split_seed).permutation(len(images))
+    val, kept = np.sort(order[:n_val]), np.sort(order[n_val:])
+    return {"train": (images[kept], labels[kept]), "val": (images[val], labels[val]), "test": test}
+
+
+# -- reading
+# ------------------------------------------------------------------------------------------------------
+
+
+def _read(files: list[Any], data_dir: Path, cache_dir: Path) -> tuple[Pair, Pair, Any, str]:
+    """(train, test, label, note) of the first copy that is there; the official archive is fetched where none
+    is.
+    """
+    archive, copy, order = files
+    if (data_dir / BATCHES).is_dir():
+        return (*_official(data_dir), "full", "")
+    if not archive.locate(data_dir).exists() and copy.locate(data_dir).exists():
+        table = order.locate(data_dir)
+        train, test = decoded(copy.locate(data_dir), table if table.exists() else None, cache_dir)
+        return train, test, "part", "JPEG copy"
+    path = ensure(archive, data_dir)
+    try:
+        with tarfile.open(path) as packed:
+            packed.extractall(data_dir, filter="data")
+    except (OSError, tarfile.TarError) as error:
+        raise UserError(f"{path} cannot be unpacked: {error}.") from error
+    return (*_official(data_dir), "full", "")
+
+
+def _official(data_dir: Path) -> tuple[Pair, Pair]:
+    from torchvision.datasets import CIFAR10
+
+    try:
+        parts = [CIFAR10(str(data_dir), train=train) for train in (True, False)]
+    except (RuntimeError, ValueError, OSError) as error:
+        raise UserError(f"{data_dir / BATCHES} cannot be read: {error}.") from error
+    train, test = ((part.data, np.array(part.targets)) for part in parts)
+    return train, test
+
+
+def decoded(archive: Path, order: Path | None, cache_dir: Path) -> tuple[Pair, Pair]:
+    """(train, test) of a tar of {train,test}/<class>/<name>.jpg, decoded once and then read from the cache.
+
+    order: a CSV with a column `path`: the training images' order; by class and name where there is none.
+    """
+    with open(archive, "rb") as file:
+        content = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    cached = cache_dir.expanduser() / f"cifar10_jpeg_{content}.npz"
+    if not cached.exists():
+        _write_cache(cached, _decode(archive))
+    with np.load(cached) as stored:
+        names, images = stored["names"].tolist(), stored["images"]
+    place = {name: i for i, name in enumerate(names)}
+    train = [name for name in names if name.startswith("train/")]
+    if order is not None:
+        with open(order, newline="", encoding="utf-8") as file:
+            listed = [row["path"] for row in csv.DictReader(file)]
+        if sorted(listed) != train:
+            raise UserError(f"{order} does not list the training images of {archive}.")
+        train = listed
+    test = [name for name in names if name.startswith("test/")]
+    parts = [(images[[place[n] for n in part]], _labels(part)) for part in (train, test)]
+    return parts[0], parts[1]
+
+
+def _labels(names: list[str]) -> np.ndarray:
+    return np.array([CLASS_NAMES.index(name.split("/")[1]) for name in names])
+
+
+def _decode(archive: Path) -> dict[str, np.ndarray]:
+    """All JPEG images of the archive by their last three path parts, sorted."""
+    from torchvision.io import ImageReadMode, decode_jpeg
+
+    images: dict[str, np.ndarray] = {}
+    try:
+        with tarfile.open(archive, "r|*") as packed:
+            for member in packed:
+                file = packed.extractfile(member) if member.name.endswith(".jpg") else None
+                if file is not None:
+                    raw = torch.frombuffer(bytearray(file.read()), dtype=torch.uint8)
+                    pixels: Any = decode_jpeg(raw, mode=ImageReadMode.RGB)
+                    images["/".join(member.name.split("/")[-3:])] = pixels.permute(1, 2, 0).numpy()
+    except (OSError, tarfile.TarError, RuntimeError, EOFError) as error:
+        raise UserError(f"{archive} cannot be read: {error}.") from error
+    names = sorted(images)
+    return {"names": np.array(names), "images": np.stack([images[name] for name in names])}
+
+
+def _write_cache(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp.npz")
+    try:
+        np.savez(temporary, **arrays)  # pyright: ignore[reportArgumentType]
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"Cannot write the cache {path}: {error.strerror}.") from error

@@ -1,0 +1,61 @@
+"""Forecasters: shapes, parameter counts, and what each one reads."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dl_lab.models.naive_forecast import FromLast, LinearAutoregression, Persistence, Seasonal
+from dl_lab.models.recurrent_forecaster import RecurrentForecaster
+from dl_lab.models.transformer_forecaster import TransformerForecaster
+
+
+def size(model):
+    return sum(p.numel() for p in model.parameters())
+
+
+def test_published_parameter_counts():
+    assert size(RecurrentForecaster(13)) == 21069
+    assert size(RecurrentForecaster(13, bidirectional=True)) == 42125
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: RecurrentForecaster(3, horizon=2, hidden=16),
+        lambda: RecurrentForecaster(3, horizon=2, hidden=16, cell="gru", bidirectional=True),
+        lambda: TransformerForecaster(3, window=6, horizon=2, dim=8, heads=2, layers=1),
+        lambda: FromLast(RecurrentForecaster(3, horizon=2, hidden=16)),
+        lambda: LinearAutoregression(6, 3, 2),
+    ],
+    ids=["lstm", "gru", "transformer", "change", "linear"],
+)
+def test_forecast_depends_on_every_step_and_feature(build):
+    torch.manual_seed(0)
+    model = build()
+    x = torch.rand(4, 6, 3, requires_grad=True)
+    forecast = model.eval()(x)
+    assert forecast.shape == (4, 2, 3)
+    forecast.square().sum().backward()
+    assert (x.grad != 0).all()
+
+
+def test_naive_forecasts():
+    x = torch.arange(12.0).view(1, 6, 2)
+    assert Persistence(2)(x).tolist() == [[[10, 11], [10, 11]]]
+    assert Seasonal(3, period=2)(x).tolist() == [[[8, 9], [10, 11], [8, 9]]]
+    with pytest.raises(ValueError, match="a window of 6 steps does not hold a period of 7"):
+        Seasonal(1, period=7)(x)
+
+
+def test_autoregression_recovers_a_linear_rule():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(200, 3, 2, generator=generator)
+    y = 2 * x[:, -1:] - x[:, :1] + 0.5
+    model = LinearAutoregression(3, 2, 1).fit(x, y, ridge=1e-9)
+    torch.testing.assert_close(model(x), y, atol=1e-5, rtol=1e-5)
+
+
+def test_dim_must_divide():
+    with pytest.raises(ValueError, match="dim 10 is not a multiple of heads 4"):
+        TransformerForecaster(3, window=6, dim=10)
