@@ -161,8 +161,9 @@ class Dataset:
     """Train, validation and test splits, and what must be said about them.
 
     `label` says how much of the official data this is: "full" (checksum or counts match the release),
-    "part" (real but not whole, or not the official copy) or "generated". `fingerprint` identifies the content. `preprocessing` is what a new item must go through before the
-    model takes it (a scaler, a vocabulary), in plain JSON values: a fit saves it as preprocessing.json in the run.
+    "part" (real but not whole, or not the official copy) or "generated". `fingerprint` identifies the content.
+    `preprocessing` is what a new item must go through before the model takes it (a scaler, a vocabulary), in plain
+    JSON values: a fit saves it as preprocessing.json in the run.
     """
 
     name: str

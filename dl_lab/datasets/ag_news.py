@@ -56,7 +56,7 @@ def ag_news(
     if n_classes != len(CLASS_NAMES):
         raise ValueError(f"AG News has {len(CLASS_NAMES)} classes, not {n_classes}")
     if source == "generated":
-        rows, label, note = _generated(n_generated), "generated", ""
+        rows, label, note = generated_rows(n_generated), "generated", ""
     else:
         entries = data_files(files)
         train, test = (read_rows(ensure(file, Path(data_dir))) for file in entries)
@@ -76,7 +76,8 @@ def ag_news(
     splits = {split: TensorSplit(c, _as_float, order, residence, workers) for split, c in columns.items()}
     content = fingerprint(*[column for split in columns.values() for column in split])
     extras = {"vocabulary": vocabulary.words}
-    return Dataset("ag_news", label, **splits, fingerprint=content, class_names=CLASS_NAMES, note=note, extras=extras)
+    train, val, test = (splits[split] for split in ("train", "val", "test"))
+    return Dataset("ag_news", label, train, val, test, content, CLASS_NAMES, note, extras)
 
 
 def _as_float(batch: LabelledBatch) -> LabelledBatch:
@@ -136,7 +137,7 @@ def split_rows(
     return {"train": train[:n_train], "val": test[:n_val], "test": test[n_val:end]}
 
 
-def _generated(n: int) -> dict[str, list[News]]:
+def generated_rows(n: int) -> dict[str, list[News]]:
     """Texts of invented words that can be learned: a quarter of a text's words are its class's own."""
     rng = np.random.default_rng(0)
     words = np.array([f"word{i}" for i in range(GENERATED_WORDS)])

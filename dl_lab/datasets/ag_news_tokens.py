@@ -59,7 +59,8 @@ def ag_news_tokens(
     splits = {split: TensorSplit(c, _as_indices, order, residence, workers) for split, c in columns.items()}
     content = fingerprint(*[column for split in columns.values() for column in split])
     extras = {"vocabulary": vocabulary.words}
-    return Dataset("ag_news", label, **splits, fingerprint=content, class_names=CLASS_NAMES, note=note, extras=extras)
+    train, val, test = (splits[split] for split in ("train", "val", "test"))
+    return Dataset("ag_news", label, train, val, test, content, CLASS_NAMES, note, extras)
 
 
 def _as_indices(batch: TokenBatch) -> TokenBatch:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 UNKNOWN = "<unk>"
+PADDING = "<pad>"  # always the second special
 _SPACED = str.maketrans({"'": " '  ", ".": " . ", ",": " , ", "(": " ( ", ")": " ) ", "!": " ! ", "?": " ? "})
 _SPACED |= str.maketrans({";": " ", ":": " "})
 
@@ -65,3 +66,17 @@ def bags_of_words(encoded: Sequence[Sequence[int]], size: int) -> Tensor:
     for bag, numbers in zip(bags, encoded, strict=True):
         bag[torch.tensor(sorted(set(numbers)), dtype=torch.int64)] = 1
     return bags
+
+
+def padded(encoded: Sequence[Sequence[int]], length: int) -> tuple[Tensor, Tensor]:
+    """The first `length` numbers of each text -> tokens (texts, length) int32, padded behind with 1 (PADDING's number),
+    and mask (texts, length) bool, True for a token."""
+    if length < 1:
+        raise ValueError(f"length {length} is not at least 1")
+    tokens = torch.ones(len(encoded), length, dtype=torch.int32)
+    mask = torch.zeros(len(encoded), length, dtype=torch.bool)
+    for row, counts, numbers in zip(tokens, mask, encoded, strict=True):
+        kept = torch.tensor(numbers[:length], dtype=torch.int32)
+        row[: len(kept)] = kept
+        counts[: len(kept)] = True
+    return tokens, mask

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dl_lab.types import Confusion, LabelledBatch, Ratio, Tally
+from dl_lab.types import Confusion, LabelledBatch, Ratio, Tally, TokenBatch
 
 
 class Classification:
