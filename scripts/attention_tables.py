@@ -10,7 +10,6 @@ import csv
 import json
 import re
 import shutil
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -37,19 +36,22 @@ def _header(column: str) -> str:
     return f"L beyond {words[1]}, D = {words[2]}" if words else column.replace("_", " ")
 
 
-def classifier(sweep: Path) -> str:
-    """Accuracy and speed of each finished job of the AG News sweep."""
+def classifier(sweep: Path, speeds: Path) -> str:
+    """Accuracy of each finished job of the AG News sweep, beside the speed of training from the benchmark."""
+    benchmark = json.loads(speeds.read_text())
     rows, last = [], sweep
     for folder in sorted(path.parent for path in sweep.glob("*/summary.json")):
+        if json.loads((folder / "status.json").read_text())["state"] != "done":
+            continue
         summary, environment = (json.loads((folder / f"{name}.json").read_text()) for name in ("summary", "env"))
-        timings = [json.loads(line) for line in (folder / "timings.jsonl").read_text().splitlines()]
-        speed = statistics.median(row["samples_per_second"] for row in timings if "samples_per_second" in row)
-        metrics = summary["metrics"]
-        mechanism, last = environment["choices"]["model/attention"], folder
-        accuracies = [f"{metrics[f'{split}/accuracy']:.4f}" for split in ("test", "val")]
-        rows.append([mechanism, *accuracies, f"{metrics['test/loss']:.4f}", f"{speed:.0f}"])
-    header = ["attention", "test accuracy", "val accuracy", "test loss", "texts per second in training (median)"]
-    return f"{markdown(header, rows)}\n\n{origin(last, 'model/attention')}"
+        metrics, mechanism, last = summary["metrics"], environment["choices"]["model/attention"], folder
+        scores = [f"{metrics[name]:.4f}" for name in ("test/accuracy", "val/accuracy", "test/loss")]
+        rows.append([mechanism, *scores, *[f"{row[mechanism]:.0f}" for row in benchmark["ms"].values()]])
+    header = ["attention", "test accuracy", "val accuracy", "test loss"]
+    header += [f"ms per update of {benchmark['batch']} texts, L = {length}" for length in benchmark["ms"]]
+    dataset = json.loads((last / "summary.json").read_text())["dataset"]
+    data = f"{dataset['name']} ({dataset['label']}: {dataset['note']}; {dataset['sizes']['test']:,} test texts)"
+    return f"{markdown(header, rows)}\n\n{data}. {origin(last)}"
 
 
 def speed(path: Path) -> str:
@@ -60,24 +62,18 @@ def speed(path: Path) -> str:
     ]
     met = "; ".join(f"{goal}: {'met' if is_met else 'not met'}" for goal, is_met in result["goals"].items())
     header = ["contestant", "ms (CPU)", "times as slow as linear", "resident peak, MB"]
-    kept = ", memory kept between calls (`GLIBC_TUNABLES`)" if result["allocator"] else ""
-    setting = (
-        f"L = {result['length']:,}, D = {result['dim']}, one thread, {result['cpu']}, torch {result['torch']}{kept}"
-    )
+    kept = ", memory kept between calls (GLIBC_TUNABLES)" if result["allocator"] else ""
+    machine = f"one thread, {result['cpu']}, torch {result['torch']}{kept}"
+    setting = f"L = {result['length']:,}, D = {result['dim']}, {machine}"
     return f"{markdown(header, rows)}\n\n{setting}. Slope of causal memory {result['slope']:.3f}. Goals: {met}."
 
 
-def origin(folder: Path, without: str = "") -> str:
-    """How a run was made: its command, hardware and day. `without`: the key that varies between the rows."""
+def origin(folder: Path) -> str:
+    """How a run was made: its command, hardware and day."""
     environment = json.loads((folder / "env.json").read_text())
     status = json.loads((folder / "status.json").read_text())
-    words = [
-        word
-        for word in environment["command"].split()
-        if not word.startswith(("paths.", "hydra.", f"{without}=" if without else "hydra."))
-    ]
-    threads = environment["devices"]["threads"]
-    return f"`{' '.join(words)}`, {threads} thread(s) of {environment['cpu']}, {status['ended'][:10]}."
+    words = [word for word in environment["command"].split() if not word.startswith(("paths.", "hydra."))]
+    return f"`{' '.join(words)}`, {environment['cpu']}, {status['ended'][:10]}."
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -98,12 +94,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lab", type=Path)
     parser.add_argument("--sweep", type=Path)
+    parser.add_argument("--speeds", type=Path, default=ROOT / "docs" / "attention_classifier_speed.json")
     parser.add_argument("--benchmark", type=Path, nargs="*", default=[])
     options = parser.parse_args()
     if options.lab:
         insert("limits", limits(options.lab))
     if options.sweep:
-        insert("classifier", classifier(options.sweep))
+        insert("classifier", classifier(options.sweep, options.speeds))
     if options.benchmark:
         insert("speed", "\n\n".join(map(speed, options.benchmark)))
 

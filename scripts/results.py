@@ -59,11 +59,19 @@ def record(folder: Path, metrics: list[str]) -> list[dict[str, Any]]:
             "seconds": _seconds(status),
             "hardware": _hardware(environment),
             "date": status["ended"][:10],
-            "command": re.sub(r"\S*(paths\.\S+|hydra\.run\.dir\S*)\s*", "", environment["command"]).strip(),
+            "command": _command(folder, environment["command"]),
         }
         for name in chosen
         if name in measured
     ]
+
+
+def _command(folder: Path, typed: str) -> str:
+    """The command of this run alone, without folders: a sweep's job has the sweep's command, and its own overrides."""
+    if "-m" in typed.split() or typed.split()[1:2] == ["sweep"]:
+        own = yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text())
+        typed = " ".join(["dl-lab", *(word for word in own if not word.startswith("lanes="))])
+    return re.sub(r"\S*(paths\.\S+|hydra\.run\.dir\S*)\s*", "", typed).strip()
 
 
 def _data(dataset: dict[str, Any] | None) -> str:
