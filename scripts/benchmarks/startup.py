@@ -58,8 +58,8 @@ from dl_lab.models.oct_cnn import PooledCNN
 LR, SEED = 0.01, 0
 {source}
 with np.load({path!r}) as content:
-    x, y = torch.from_numpy(content["train_images"][:, None]), torch.from_numpy(content["train_labels"].astype(np.int64))
-tuned(x, y, 64, 2)
+    x, y = content["train_images"][:, None], content["train_labels"].astype(np.int64)
+tuned(torch.from_numpy(x), torch.from_numpy(y), 64, 2)
 """
 GOALS = {"help": ("<=", 1.0), "first step": ("<=", 1.4), "memory": ("<=", 1.15)}
 GOALS |= {"log": (">=", 0.97), "checkpoint": (">=", 0.98)}
