@@ -86,8 +86,7 @@ def pretty(about: Comparison) -> tuple[list[Column], list[dict[str, Any]]]:
             Column("difference interval", "difference/95 % interval", priority=2),
             Column("p", priority=0),
         ]
-        for row, one in zip(rows, _pair_cells(about), strict=True):
-            row |= one
+        rows = [{**row, **one} for row, one in zip(rows, _pair_cells(about), strict=True)]
     return columns, rows
 
 
