@@ -15,7 +15,8 @@ import dl_lab
 PACKAGE = Path(dl_lab.__file__).parent
 ROWS = (
     {"cli", "__main__", "commands"},
-    {"config", "sweeps", "records", "tables", "reporting", "catalogue", "judge"},  # what only reads and shows runs too
+    # what only reads and shows runs too
+    {"config", "sweeps", "records", "tables", "reporting", "catalogue", "judge", "statistics", "verification", "loading"},
     {"experiments"},
     {"training"},
     {"datasets", "models", "from_scratch", "tasks"},

@@ -116,6 +116,18 @@ def _aligned(cells: Sequence[str]) -> list[str]:
     return [" " * (size - len(cell.partition(".")[0])) + cell if cell else cell for cell in cells]
 
 
+def metric_rows(about: Comparison, one: Group) -> tuple[list[Column], list[dict[str, Any]]]:
+    """A single group: a row a metric."""
+    rows = []
+    for name in _metrics(about):
+        (value,), (interval,) = _metric_cells([one], name)
+        chosen = MARK if about.by is not None and name == about.by.metric else ""
+        rows.append({"mark": chosen, "metric": name, "value": value, "interval": interval})
+    title = f"mean ± deviation, n = {len(one.records)}" if len(one.records) > 1 else "value"
+    columns = [Column("mark", " ", 0), Column("metric", "", 0), Column("value", title, 0)]
+    return [*columns, Column("interval", "95 % interval", 1)], rows
+
+
 def _pair_cells(about: Comparison) -> list[dict[str, str]]:
     ends = [(pair.low, pair.high) for pair in about.pairs if pair]
     digits = statistics.decimals([high - low for low, high in ends if low is not None and high is not None])
