@@ -61,7 +61,9 @@ def speed(path: Path) -> str:
     met = "; ".join(f"{goal}: {'met' if is_met else 'not met'}" for goal, is_met in result["goals"].items())
     header = ["contestant", "ms (CPU)", "times as slow as linear", "resident peak, MB"]
     kept = ", memory kept between calls (`GLIBC_TUNABLES`)" if result["allocator"] else ""
-    setting = f"L = {result['length']:,}, D = {result['dim']}, one thread, {result['cpu']}, torch {result['torch']}{kept}"
+    setting = (
+        f"L = {result['length']:,}, D = {result['dim']}, one thread, {result['cpu']}, torch {result['torch']}{kept}"
+    )
     return f"{markdown(header, rows)}\n\n{setting}. Slope of causal memory {result['slope']:.3f}. Goals: {met}."
 
 

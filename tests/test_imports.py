@@ -16,7 +16,18 @@ PACKAGE = Path(dl_lab.__file__).parent
 ROWS = (
     {"cli", "__main__", "commands"},
     # what only reads and shows runs too
-    {"config", "sweeps", "records", "tables", "reporting", "catalogue", "judge", "statistics", "verification", "loading"},
+    {
+        "config",
+        "sweeps",
+        "records",
+        "tables",
+        "reporting",
+        "catalogue",
+        "judge",
+        "statistics",
+        "verification",
+        "loading",
+    },
     {"experiments"},
     {"training"},
     {"datasets", "models", "from_scratch", "tasks"},

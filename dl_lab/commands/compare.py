@@ -1,4 +1,4 @@
-"""dl-lab compare: runs side by side, or the settings of a sweep over their seeds.
+"""dl-lab compare: runs side by side, or a sweep's settings over seeds.
 
 Of a sweep: mean, standard deviation and 95 % interval over the seeds, the best by a val/* metric, and a paired
 comparison with a baseline. Of other runs: only the settings that differ, and what came out.

@@ -80,19 +80,23 @@ def pretty(about: Comparison) -> tuple[list[Column], list[dict[str, Any]]]:
             columns.append(Column(f"{name} interval", f"{name}/95 % interval", priority=3 if chosen else 4 + 2 * rank))
         for row, one, interval in zip(rows, cells, intervals, strict=True):
             row |= {name: one, f"{name} interval": interval}
+        if about.baseline and name == about.on:
+            columns += BASELINE_COLUMNS
     if about.baseline:
-        columns += [
-            Column("difference", "against/baseline", priority=0),
-            Column("difference interval", "difference/95 % interval", priority=2),
-            Column("p", priority=0),
-        ]
         rows = [{**row, **one} for row, one in zip(rows, _pair_cells(about), strict=True)]
     return columns, rows
 
 
+BASELINE_COLUMNS = (
+    Column("difference", "against/baseline", priority=0),
+    Column("difference interval", "difference/95 % interval", priority=2),
+    Column("p", priority=0),
+)
+
+
 def _metrics(about: Comparison) -> list[str]:
     """What the best is chosen by, then the others in their order; nothing of the training split."""
-    names = [name for name in about.outcome.metrics if not name.startswith("train/")]
+    names = [name for name in about.outcome.metrics if not name.startswith("train/") or name == about.on]
     first = [about.by.metric] if about.by else []
     return [*first, *(name for name in names if name not in first)]
 
