@@ -21,6 +21,9 @@ NOT_RESULTS = (
     "reference",
     "id",
     "threads",
+    "lanes",
+    "on_failure",
+    "job_process",
     "logger",
     "trainer.device",
     "dataset.files",
@@ -51,7 +54,8 @@ class Record:
     config: its settings by dotted path, each once, chosen groups ("model": "mlp") among them. metrics: the final
     ones, of an unfinished run those of its newest epoch. label: "full", "part" or "generated" ("" where the run
     has no data set, or has not said yet). epoch: finished ones, of `epochs`; seconds: from start to end,
-    or to the last heartbeat. asked: the settings given on the command line.
+    or to the last heartbeat. asked: the settings given on the command line. test_looks: how often the test split
+    was judged.
     """
 
     folder: Path
@@ -67,6 +71,7 @@ class Record:
     error: str = ""
     reference: Mapping[str, Any] = field(default_factory=dict)
     asked: frozenset[str] = frozenset()
+    test_looks: int = 0
 
     @property
     def id(self) -> str:
@@ -130,6 +135,7 @@ def read(folder: Path) -> Record:
         error=status.get("error", {}).get("message", "").partition("\n")[0],
         reference=config.get("reference") or {},
         asked=frozenset(word.lstrip("+~").partition("=")[0] for word in overrides(folder)),
+        test_looks=summary.get("test_looks", 0),
     )
 
 

@@ -1,8 +1,9 @@
 """The folder of one execution, and its recorder.
 
 A run folder is readable at every instant: files are written under a temporary name and renamed; `metrics.jsonl`,
-`timings.jsonl` and the TensorBoard events only grow, and a resumed run first cuts them back to where they
-were at the checkpoint (`Run.positions`, `Run.cut_back`). Imports nothing heavy: reading runs needs no torch.
+`timings.jsonl`, `weights.jsonl`, `losses.f64` and the TensorBoard events only grow, and a resumed run first cuts
+them back to where they were at the checkpoint (`Run.positions`, `Run.cut_back`). Imports nothing heavy: reading runs
+needs no torch.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import platform
 import shlex
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -202,6 +204,11 @@ class Run:
             self.status = {**self.status, **facts, "state": state, "heartbeat": now()}
             write_atomic(self.folder / "status.json", to_json(self.status, indent=1))
 
+    def add_facts(self, **facts: Any) -> None:
+        """Add to env.json what only the process of the run can know."""
+        known = read_json(self.folder / "env.json") or {}
+        write_atomic(self.folder / "env.json", to_json({**known, **facts}, indent=1))
+
     def finish(self, metrics: Metrics, **facts: Any) -> None:
         """Write summary.json: the final metrics and what they rest on."""
         self.summary = {**self.summary, **facts, "metrics": metrics}
@@ -222,6 +229,18 @@ class Run:
                 file.write(to_json(record) + "\n")
         except OSError as error:
             raise UserError(f"Cannot write {self.folder / name}: {error.strerror}.") from error
+
+    def losses(self, values: Sequence[float]) -> None:
+        """Append the losses of the next updates to losses.f64 (8 bytes each): what `dl-lab verify` compares with."""
+        try:
+            with open(self.folder / "losses.f64", "ab") as file:
+                file.write(struct.pack(f"<{len(values)}d", *values))
+        except OSError as error:
+            raise UserError(f"Cannot write {self.folder / 'losses.f64'}: {error.strerror}.") from error
+
+    def fingerprints(self, step: int, weights: Mapping[str, str]) -> None:
+        """Append the fingerprint of every weight after `step` updates to weights.jsonl, for `dl-lab verify`."""
+        self._append("weights.jsonl", {"step": step, "weights": weights})
 
     def records(self, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
         return read_records(self.folder / name)
@@ -276,7 +295,7 @@ class Run:
                 os.truncate(path, positions[path.name])
 
     def _growing(self) -> list[Path]:
-        return [*self.folder.glob("*.jsonl"), *self.folder.glob("events.out.tfevents.*")]
+        return [*self.folder.glob("*.jsonl"), *self.folder.glob("*.f64"), *self.folder.glob("events.out.tfevents.*")]
 
 
 # -- reading ------------------------------------------------------------------------------------------------------
@@ -301,6 +320,15 @@ def read_records(path: Path) -> list[dict[str, Any]]:
         return []
     lines = path.read_text(encoding="utf-8").split("\n")
     return [json.loads(line) for line in lines[:-1] if line]
+
+
+def read_losses(folder: Path) -> list[float]:
+    """The loss of every update, in order; [] where none were recorded."""
+    try:
+        data = (folder / "losses.f64").read_bytes()
+    except OSError:
+        return []
+    return [value for (value,) in struct.iter_unpack("<d", data[: len(data) // 8 * 8])]
 
 
 def state_of(folder: Path) -> str:

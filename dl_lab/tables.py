@@ -44,12 +44,16 @@ class Column:
 
 def setting_columns(paths: Sequence[str], telling: Sequence[str], priority: int) -> list[Column]:
     """Columns for settings by dotted path, titled by the path's last part where that is clear; others matter less."""
-    last = [path.rpartition(".")[2] for path in paths]
-    titles = [name if last.count(name) == 1 else path for name, path in zip(last, paths, strict=True)]
     return [
         Column(path, title, priority if path in telling else priority + 5, exact=True)
-        for path, title in zip(paths, titles, strict=True)
+        for path, title in short_names(paths).items()
     ]
+
+
+def short_names(paths: Sequence[str]) -> dict[str, str]:
+    """Dotted path -> its last part, where that tells it from the others."""
+    last = [path.rpartition(".")[2] for path in paths]
+    return {path: name if last.count(name) == 1 else path for name, path in zip(last, paths, strict=True)}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -63,3 +63,47 @@ def real_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("needs real data: DL_LAB_DATA names no folder")
     return Path(folder)
+
+
+@pytest.fixture
+def make_sweep(tmp_path):
+    """Write a finished sweep of lr x seed as dl-lab leaves it, without training; returns its folder.
+
+    values: (lr, seed) -> the run's val/accuracy (test is 0.01 below), or a state like "failed", or None: not started.
+    """
+    import yaml
+
+    from dl_lab.run import NoBoard, Run
+
+    def make(values: dict[tuple[float, int], float | str | None], reference: dict | None = None) -> Path:
+        folder = tmp_path / "outputs" / "sweeps" / "2026-01-02" / "10-00-00_abcd1234"
+        folder.mkdir(parents=True)
+        jobs = []
+        for number, ((lr, seed), value) in enumerate(values.items()):
+            words, name = [f"optimizer.lr={lr}", f"seed={seed}"], f"{number}_{number:08x}"
+            jobs.append({"number": number, "id": f"{number:08x}", "overrides": words, "data": ""})
+            if value is None:
+                continue
+            trainer = {"max_epochs": 2, "seed": seed, "monitor": "val/accuracy", "mode": "max"}
+            config = {"seed": seed, "optimizer": {"lr": lr}, "trainer": trainer, "reference": reference or {}}
+            texts = {
+                "config.yaml": yaml.safe_dump(config),
+                ".hydra/overrides.yaml": "".join(f"- {word}\n" for word in ["model=mlp", *words]),
+            }
+            choices = {"dataset": "digits", "model": "mlp"}
+            run = Run.create(folder / name, texts, config, NoBoard(), {"choices": choices, "command": "dl-lab -m x=1"})
+            run.set_status("running", pid=os.getpid(), host=os.uname().nodename, started="2026-01-02T10:00:00+00:00")
+            if isinstance(value, str):
+                run.set_status(value, ended="2026-01-02T10:00:09+00:00")
+                continue
+            for epoch in (1, 2):
+                run.log({"train/loss": 1 / epoch, "val/accuracy": value - 0.2 + 0.1 * epoch}, 10 * epoch, epoch)
+            metrics = {"train/loss": 0.5, "val/accuracy": value, "test/accuracy": value - 0.01}
+            dataset = {"name": "digits", "label": "full", "note": "", "fingerprint": "f", "sizes": {"train": 9}}
+            run.finish(metrics, epochs=2, epoch=2, test_looks=1, dataset=dataset)
+            run.set_status("done", ended="2026-01-02T10:00:09+00:00")
+        plan = {"key": "abcd1234", "command": "dl-lab -m optimizer.lr=...", "code": "c", "fixed": ["model=mlp"]}
+        (folder / "sweep.yaml").write_text(yaml.safe_dump({**plan, "written": "2026-01-02", "notes": [], "jobs": jobs}))
+        return folder
+
+    return make

@@ -24,6 +24,9 @@ ROWS = (
         "reporting",
         "catalogue",
         "judge",
+        "statistics",
+        "verification",
+        "loading",
     },  # what only reads and shows runs too
     {"experiments"},
     {"training"},

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dl_lab import config as configs
-from dl_lab.run import Run, describe_environment, read_json, state_of
+from dl_lab.run import Run, describe_devices, describe_environment, read_json, state_of
 from dl_lab.sweeps import families, grid, identity, lanes, plan, view
 from dl_lab.types import ConfigError, Interrupted, UserError
 
@@ -160,7 +160,7 @@ def run(
     command: Sequence[str],
 ) -> int:
     """Run the jobs and report; the exit status of the sweep."""
-    facts = describe_environment(command)
+    facts = {**describe_environment(command), "code": sweep.code}
     datasets = {configs.key_of(job.config["procedure"].get("dataset")): job.config for job in todo}
     for server in schedule.servers:
         server.prepare(
@@ -310,6 +310,7 @@ def perform(run: Run, job: int, orders: Mapping[str, Any], send: Any) -> int:
             memory_sent = _send_memory(send)
 
     run.on_progress = progress
+    run.add_facts(devices=describe_devices())
     train.perform(run, orders["choices"], quiet=True, beside_others=not orders["solo"])
     return 0
 

@@ -13,7 +13,7 @@ from dl_lab import config as configs
 from dl_lab import reporting, tables
 from dl_lab.records import flatten, overrides
 from dl_lab.run import Run, describe_devices, describe_environment
-from dl_lab.sweeps.identity import cost_key
+from dl_lab.sweeps.identity import code_fingerprint, cost_key
 from dl_lab.types import Interrupted, Metrics, UserError
 
 HYDRA_FLAGS = (
@@ -104,7 +104,8 @@ def prepare(composed: configs.Composed, command: Sequence[str]) -> Run:
         rehearsed.describe()  # names the device: one that is not there is found before anything is written
     board = configs.build(config, "logger")
     files = {**run_files(config, composed.overrides), ".hydra/hydra.yaml": composed.hydra_yaml}
-    facts = {**describe_environment(command), "devices": describe_devices(), "choices": composed.choices}
+    facts = {**describe_environment(command), "code": code_fingerprint(), "devices": describe_devices()}
+    facts |= {"choices": composed.choices}
     return Run.create(Path(composed.run_dir), files, config, board, facts)
 
 

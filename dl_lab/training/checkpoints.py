@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import pickle
@@ -91,6 +92,16 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise UserError(f"The weights {path} cannot be read: {error}.") from error
+
+
+def fingerprints(weights: Mapping[str, Tensor]) -> dict[str, str]:
+    """16 hex digits for the bits of each tensor."""
+    return {name: _digest(tensor) for name, tensor in weights.items()}
+
+
+def _digest(tensor: Tensor) -> str:
+    plain = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return hashlib.sha256(plain.numpy().data).hexdigest()[:16]
 
 
 def random_state() -> dict[str, Any]:

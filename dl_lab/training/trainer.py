@@ -141,6 +141,8 @@ class Trainer:
             run.facts("preprocessing", dataset.preprocessing)
         if run.resuming:
             self._restore(session)
+        if session.step == 0:
+            self._fingerprint(session)
         try:
             self._call("fit_start", session)
             with _interruptible() as interrupted:
@@ -171,6 +173,8 @@ class Trainer:
             recent.append(learner.update(batch))
             session.batch += 1
             session.step += 1
+            if session.step & (session.step - 1) == 0:  # 1, 2, 4, 8, ...
+                self._fingerprint(session)
             if len(recent) >= DRAIN_STEPS or time.perf_counter() - drained > DRAIN_SECONDS:
                 self._drain(session, recent)
                 drained = time.perf_counter()
@@ -194,6 +198,7 @@ class Trainer:
         losses = _ratios([tally["loss"] for tally in recent])
         first = session.step - len(recent) + 1
         values = [(first + i, ratio.values("")[""]) for i, ratio in enumerate(losses)]
+        session.run.losses([value for _, value in values])
         for step, value in values:
             if not math.isfinite(value):
                 rates = ", ".join(f"{name} {rate:g}" for name, rate in session.learner.rates().items())
@@ -208,6 +213,10 @@ class Trainer:
             for entry in _ratios(entries) if isinstance(entries[0], Ratio) else entries:
                 session.tally = add_tallies(session.tally, {name: entry})
         recent.clear()
+
+    def _fingerprint(self, session: Session) -> None:
+        """At the start, after updates 1, 2, 4, 8, ..., and at each epoch's end: where a difference began."""
+        session.run.fingerprints(session.step, checkpoints.fingerprints(session.learner.weights()))
 
     def _close_epoch(self, session: Session) -> None:
         """Validate, keep the best weights, record, save."""
@@ -226,6 +235,8 @@ class Trainer:
         session.learner.end_epoch(metrics)
         self._show(session)
         session.run.log({**metrics, **rates}, session.step, session.epoch, timings)
+        if session.step & (session.step - 1):
+            self._fingerprint(session)
         self._call("epoch_end", session, metrics)
         last = session.epoch == self.max_epochs or bool(session.stop_reason)
         if last or time.monotonic() - self._saved_at >= self.checkpoint_seconds:

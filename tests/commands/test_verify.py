@@ -1,0 +1,151 @@
+"""dl-lab verify: a run executed again, and runs that were tampered with."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+
+import pytest
+import torch
+
+from dl_lab import verification
+from dl_lab.run import read_losses
+from dl_lab.training import checkpoints
+
+SMALL = ["dataset.source=generated", "dataset.n_generated=128", "trainer.batch_size=16", "trainer.max_epochs=2"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One small run of 2 epochs, 16 updates."""
+    from dl_lab import config
+    from dl_lab.commands import train
+
+    folder = tmp_path_factory.mktemp("verify") / "2026-01-02_00000001"
+    composed = config.Composer().compose([*SMALL, f"hydra.run.dir={folder}", "threads=1", "logger=none"])
+    train.execute(composed, ["dl-lab"], quiet=True)
+    return folder
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    return shutil.copytree(finished, tmp_path / finished.name)
+
+
+def replace(path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_what_a_run_records(finished):
+    n_updates = json.loads((finished / "summary.json").read_text())["steps"]
+    losses = read_losses(finished)
+    assert len(losses) == n_updates == 16
+    lines = [json.loads(line) for line in (finished / "weights.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [0, 1, 2, 4, 8, 16]
+    last = checkpoints.load_weights(finished / "checkpoints" / "last.safetensors")
+    assert lines[-1]["weights"] == checkpoints.fingerprints(last)
+    records = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert sum(losses[:8]) / 8 == pytest.approx(records[0]["train/loss"])
+
+
+def test_the_same_bits(command, finished):
+    before = sorted(path.name for path in finished.rglob("*"))
+    status, out, _ = command("verify", str(finished))
+    assert status == 0
+    assert "Bit-equal: 16 losses, all weights after 6 of the updates, 3 records" in out
+    assert sorted(path.name for path in finished.rglob("*")) == before, "verify wrote into the run"
+    status, out, _ = command("verify", str(finished), "--steps", "5")
+    assert status == 0
+    assert "Bit-equal: 5 losses, all weights after 4 of the updates." in out
+
+
+def test_another_learning_rate_is_found_at_the_first_step_it_shows(command, copy):
+    replace(copy / "config.yaml", "lr: 0.001", "lr: 0.0010001")
+    status, out, _ = command("verify", str(copy))
+    assert status == 1
+    assert "Different." in out
+    assert "update 2: its loss was" in out
+    assert "after 1 updates, still the same after 0" in " ".join(out.split())
+    assert "the record itself was changed" in " ".join(out.split())
+    assert "then," not in out
+
+
+def test_another_seed_differs_before_the_first_update(command, copy):
+    replace(copy / "config.yaml", "seed: 0", "seed: 1")
+    status, out, _ = command("verify", str(copy), "--steps", "3")
+    assert status == 1
+    assert "before the first update" in out
+
+
+def test_a_changed_loss_names_its_step(command, copy):
+    losses = read_losses(copy)
+    losses[6] += 1e-3
+    (copy / "losses.f64").write_bytes(struct.pack("<16d", *losses))
+    assert command("verify", str(copy), "--steps", "6")[0] == 0
+    status, out, _ = command("verify", str(copy))
+    assert status == 1
+    assert "update 7: its loss was" in out
+    assert "first tensor" not in out
+
+
+def test_within_the_tolerance(command, copy):
+    path = copy / "checkpoints" / "best.safetensors"
+    weights = checkpoints.load_weights(path)
+    name = next(iter(weights))
+    weights[name].view(-1)[3] *= 1 + 1e-6
+    checkpoints.save_weights(path, weights, {})
+    status, out, _ = command("verify", str(copy))
+    assert status == 0
+    assert "Equal within the tolerance" in out
+    assert f"most in {name}" in out
+    assert command("verify", str(copy), "--tolerance", "1e-12")[0] == 1
+
+
+def test_other_code_and_torch_are_named(command, copy):
+    environment = json.loads((copy / "env.json").read_text())
+    environment |= {"code": "0123456789ab", "devices": {**environment["devices"], "torch": "1.0"}}
+    (copy / "env.json").write_text(json.dumps(environment))
+    replace(copy / "config.yaml", "lr: 0.001", "lr: 0.002")
+    out = " ".join(command("verify", str(copy))[1].split())
+    assert "another torch: 1.0 then," in out
+    assert "other dl-lab's code: 0123456789ab" in out
+    assert "record itself" not in out
+
+
+def test_what_cannot_be_verified_is_said(command, copy):
+    (copy / "losses.f64").rename(copy / "kept")
+    assert "verify it whole" in command("verify", str(copy), "--steps", "2")[2]
+    (copy / "kept").rename(copy / "losses.f64")
+    replace(copy / "status.json", '"done"', '"interrupted"')
+    status, _, error = command("verify", str(copy))
+    assert status == 1
+    assert "is interrupted, not done" in error
+    assert "--steps 16" in error
+    assert command("verify", str(copy), "--steps", "2")[0] == 0
+    assert "not at least 1" in command("verify", str(copy), "--steps", "0")[2]
+    replace(copy / "config.yaml", "batch_size: 16", "batch_sizes: 16")
+    replace(copy / "env.json", '"dl_lab": "', '"dl_lab": "0.0.')
+    status, _, error = command("verify", str(copy), "--steps", "2")
+    assert status == 2
+    assert "(dl-lab 0.0." in error
+    assert "batch_sizes" in error
+
+
+def test_an_operation_that_does_not_repeat_itself_is_named():
+    different = verification.Difference(places={"first step": "update 1"}, first_step=1)
+    (cause,) = verification.causes(different, {}, ("a", "a"), repeatable=False)
+    assert "does not repeat itself" in cause
+    first, *_ = verification.causes(different, {"GPU": "A then, B now"}, ("a", "b"), repeatable=True)
+    assert first.startswith("other data")
+
+
+def test_fingerprints_are_of_the_bits():
+    tensors = {"a": torch.zeros(3), "b": torch.tensor(1.0, dtype=torch.bfloat16), "c": torch.arange(6).view(2, 3).T}
+    before = checkpoints.fingerprints(tensors)
+    tensors["a"][1] = -0.0
+    after = checkpoints.fingerprints(tensors)
+    assert [name for name in tensors if before[name] != after[name]] == ["a"]
+    assert after["c"] == checkpoints.fingerprints({"c": tensors["c"].contiguous()})["c"]
