@@ -59,11 +59,20 @@ def record(folder: Path, metrics: list[str]) -> list[dict[str, Any]]:
             "seconds": _seconds(status),
             "hardware": _hardware(environment),
             "date": status["ended"][:10],
-            "command": re.sub(r"\S*(paths\.\S+|hydra\.run\.dir\S*)\s*", "", environment["command"]).strip(),
+            "command": _command(folder, environment["command"]),
         }
         for name in chosen
         if name in measured
     ]
+
+
+def _command(folder: Path, typed: str) -> str:
+    """What to type to repeat the run; of a job of a sweep the job alone, by its own overrides."""
+    words = typed.split()
+    if "-m" in words or "sweep" in words[:2]:
+        job = yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text())
+        typed = " ".join(["dl-lab", *[word for word in job if not word.startswith("lanes=")]])
+    return re.sub(r"\S*(paths\.\S+|hydra\.run\.dir\S*)\s*", "", typed).strip()
 
 
 def _data(dataset: dict[str, Any] | None) -> str:
