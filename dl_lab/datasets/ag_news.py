@@ -73,7 +73,9 @@ def ag_news(
         )
         for split, chosen in rows.items()
     }
-    splits = {split: TensorSplit(c, _as_float, order, residence, workers) for split, c in columns.items()}
+    splits: dict[str, Any] = {
+        split: TensorSplit(c, _as_float, order, residence, workers) for split, c in columns.items()
+    }
     content = fingerprint(*[column for split in columns.values() for column in split])
     extras = {"vocabulary": vocabulary.words}
     train, val, test = (splits[split] for split in ("train", "val", "test"))

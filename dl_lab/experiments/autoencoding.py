@@ -38,6 +38,14 @@ class Autoencoding:
         run.finish(metrics)
         return metrics
 
+    def rehearse(self) -> Metrics:
+        """A first step on two items: what `dl-lab check` runs on generated data."""
+        return self.trainer.rehearse(self.learner, self.dataset)
+
+    def n_parameters(self) -> tuple[int, int]:
+        """(all, trainable)."""
+        return self.learner.n_parameters()
+
     @torch.no_grad()
     def _draw(self, run: Run) -> None:
         task: Any = self.learner.task  # a Reconstruction

@@ -55,6 +55,14 @@ class Forecast:
         run.finish(metrics)
         return metrics
 
+    def rehearse(self) -> Metrics:
+        """A first step on two items: what `dl-lab check` runs on generated data."""
+        return self.trainer.rehearse(self.learner, self.dataset)
+
+    def n_parameters(self) -> tuple[int, int]:
+        """(all, trainable)."""
+        return self.learner.n_parameters()
+
     def _naive(self) -> dict[str, Tensor]:
         x, y = inputs(self.dataset.train), targets(self.dataset.train)[0]
         _, length, n_features = x.shape

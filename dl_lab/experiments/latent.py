@@ -49,6 +49,14 @@ class Latent:
         run.finish(metrics, collapsed=collapsed)
         return metrics
 
+    def rehearse(self) -> Metrics:
+        """A first step on two items: what `dl-lab check` runs on generated data."""
+        return self.trainer.rehearse(self.learner, self.dataset)
+
+    def n_parameters(self) -> tuple[int, int]:
+        """(all, trainable)."""
+        return self.learner.n_parameters()
+
     def _draw_images(self, run: Run, model: VAE | ConvVAE) -> None:
         images = next(self.dataset.test.batches(self.n_shown)).x.cpu()
         means = model.encode(images)[0]
