@@ -17,6 +17,9 @@ from typing import Any
 
 import yaml
 
+from dl_lab import catalogue
+from dl_lab.config import Composer
+
 ROOT = Path(__file__).resolve().parent.parent
 COLUMNS = (
     "id",
@@ -41,7 +44,9 @@ def record(folder: Path, metrics: list[str]) -> list[dict[str, Any]]:
     if status["state"] != "done":
         raise SystemExit(f"{folder} is {status['state']}, not done: nothing recorded.")
     config = yaml.safe_load((folder / "config.yaml").read_text())
-    reference = config.get("reference") or {}
+    command = _command(folder, environment["command"])
+    dataset = (summary.get("dataset") or {}).get("name", "")
+    reference = config.get("reference") or {} if _is_as_published(command, dataset, config) else {}
     measured = summary["metrics"]
     chosen = metrics or [name for name in measured if name in reference]
     chosen = chosen or [name for name in measured if name.startswith("test/")] or list(measured)
@@ -59,11 +64,40 @@ def record(folder: Path, metrics: list[str]) -> list[dict[str, Any]]:
             "seconds": _seconds(status),
             "hardware": _hardware(environment),
             "date": status["ended"][:10],
-            "command": _command(folder, environment["command"]),
+            "command": command,
         }
         for name in chosen
         if name in measured
     ]
+
+
+HARMLESS = (
+    "experiment",
+    "dataset",
+    "threads",
+    "seed",
+    "dataset.test_set",
+    "trainer.device",
+    "procedure.clock",
+    "logger",
+)
+
+
+def _is_as_published(command: str, dataset: str, config: dict[str, Any]) -> bool:
+    """Whether a run is the experiment of its published figures: that data set (or a part of it), its own settings."""
+    words = dict(word.partition("=")[::2] for word in command.split()[1:])
+    experiment = next((e for e in catalogue.experiments() if e.name == words.get("experiment")), None)
+    if experiment is None or (dataset and not experiment.dataset.startswith(dataset)):
+        return False
+    own = Composer().compose([f"experiment={experiment.name}"]).config
+    changed = [key for key in words if key not in HARMLESS and not key.startswith(("~", "callbacks."))]
+    return all(_at(config, key) == _at(own, key) for key in changed)
+
+
+def _at(config: Any, key: str) -> Any:
+    for part in key.split("."):
+        config = config.get(part) if isinstance(config, dict) else None
+    return config
 
 
 def _command(folder: Path, typed: str) -> str:
@@ -104,27 +138,62 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
         writer.writerows(merged.values())
 
 
-def markdown(paths: list[Path]) -> str:
-    """All tables as Markdown, a section for each file."""
-    parts = []
+MOST_METRICS = 3
+
+
+def overview(paths: list[Path]) -> str:
+    """One row for each experiment at its own settings and data set: its headline metrics, published ones first."""
+    lines = ["| experiment | data | measured (published) | epochs | seed | s |", "|---|---|---|---|---|---|"]
+    notes = []
     for path in paths:
-        rows = list(csv.DictReader(path.open(encoding="utf-8")))
-        lines = [f"**{path.stem.replace('_', ' ').capitalize()}**", ""]
+        rows = _rows(path)
+        runs: dict[tuple[str, str, str], list[dict[str, str]]] = {}
+        for row in rows:
+            runs.setdefault((row["experiment"], row["data"], row["command"]), []).append(row)
+        for (name, data, command), found in runs.items():
+            if _delta(command) and not any(row["published"] for row in found):
+                continue
+            shown = sorted(found, key=lambda row: (not row["published"], _rank(row["metric"])))[:MOST_METRICS]
+            own = f" ({found[0]['id']})" if found[0]["id"] else ""
+            facts = " | ".join(found[0][key] for key in ("epochs", "seed", "seconds"))
+            lines.append(f"| {name}{own} | {data} | {'; '.join(map(_cell, shown))} | {facts} |")
+        hardware = sorted({f"{row['hardware']}, {row['date']}" for row in rows})
+        notes.append(f"{path.stem}: {'; '.join(hardware)}")
+    return "\n".join([*lines, "", "Hardware and date: " + ". ".join(notes) + ". Several runs shared the two cores."])
+
+
+def _rank(metric: str) -> int:
+    split = metric.partition("/")[0]
+    return ("test", "val").index(split) if split in ("test", "val") else 2
+
+
+def _cell(row: dict[str, str]) -> str:
+    published = f" ({_number(row['published'])})" if row["published"] else ""
+    return f"{row['metric']} **{_number(row['measured'])}**{published}"
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def everything(paths: list[Path]) -> str:
+    """All rows, a section for each file."""
+    parts = ["# Results", "Every measured row, with its command; written by `scripts/results.py readme`."]
+    for path in paths:
+        lines = [f"## {path.stem.replace('_', ' ').capitalize()}", ""]
         lines += [
-            "| experiment | data | metric | measured | published | epochs | seed | s |",
+            "| command | data | metric | measured | published | epochs | seed | s |",
             "|---|---|---|---|---|---|---|---|",
         ]
-        for row in rows:
-            name = f"{row['experiment']} ({row['id']})" if row["id"] else row["experiment"]
-            extra = _delta(row["command"])
+        for row in _rows(path):
             measured, published = (_number(row[key]) for key in ("measured", "published"))
             lines.append(
-                f"| {name}{extra} | {row['data']} | {row['metric']} | **{measured}** | {published} "
+                f"| `{row['command']}` | {row['data']} | {row['metric']} | {measured} | {published} "
                 f"| {row['epochs']} | {row['seed']} | {row['seconds']} |"
             )
-        hardware = sorted({f"{row['hardware']}, {row['date']}" for row in rows})
-        parts.append("\n".join([*lines, "", f"Hardware and date: {'; '.join(hardware)}."]))
-    return "\n\n".join(parts)
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
 
 
 def _delta(command: str) -> str:
@@ -148,11 +217,12 @@ def main() -> None:
     if options.verb == "record":
         write(options.to, [row for run in options.runs for row in record(run, options.metrics)])
         return
+    paths = sorted((ROOT / "docs" / "results").glob("*.csv"))
+    (ROOT / "docs" / "results.md").write_text(everything(paths), encoding="utf-8")
     readme = ROOT / "README.md"
     before, _, rest = readme.read_text(encoding="utf-8").partition(MARKS[0])
     _, _, after = rest.partition(MARKS[1])
-    tables = markdown(sorted((ROOT / "docs" / "results").glob("*.csv")))
-    readme.write_text(f"{before}{MARKS[0]}\n\n{tables}\n\n{MARKS[1]}{after}", encoding="utf-8")
+    readme.write_text(f"{before}{MARKS[0]}\n\n{overview(paths)}\n\n{MARKS[1]}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
