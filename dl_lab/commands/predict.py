@@ -1,4 +1,4 @@
-"""dl-lab predict: put a new file through a finished run; the rows go to the screen as CSV, or into a file.
+"""dl-lab predict: put a new file through a finished run.
 
 What a run predicts is in its config (predictor): a forecast of the rows after a series, a score of each of
 them.

@@ -51,7 +51,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--multirun", "-m", action="store_true")
     parser.add_argument("--config-dir", "-cd")
     parser.add_argument("--config-name", "-cn", default="config")
-    if any(word in ("-m", "--multirun") for word in argv):
+    if any(word in ("-m", "--multirun", "hydra.mode=MULTIRUN") for word in argv):
         return argparse.Namespace(multirun=True, config_dir=None, config_name="config", overrides=[])
     options, unknown = parser.parse_known_intermixed_args(list(argv))
     flags = [word for word in unknown if word.startswith("-")]

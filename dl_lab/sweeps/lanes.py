@@ -147,7 +147,8 @@ def _serve(device: str, threads: int, prepare: Prepare, work: Work, commands: in
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def send(event: Event) -> None:  # one write below PIPE_BUF: lines of several children do not mix
-        os.write(events, (json.dumps(event) + "\n").encode())
+        with contextlib.suppress(BrokenPipeError):  # the sweep was killed: so is this process, any moment now
+            os.write(events, (json.dumps(event) + "\n").encode())
 
     prepare({})
     woken, waker = os.pipe()
