@@ -1,4 +1,4 @@
-"""dl-lab best: the best setting of a sweep by a val/* metric, and --retrain it over more seeds.
+"""dl-lab best: the best setting of a sweep; --retrain it over more seeds.
 
 The best is the highest (or lowest) mean over the seeds; test is only shown. --retrain starts a new sweep of it.
 """

@@ -1,4 +1,4 @@
-"""dl-lab clean: what finished runs no longer need; shows it, and removes it with --yes.
+"""dl-lab clean: remove what finished runs no longer need (with --yes).
 
 Checkpoints of finished runs (weights, metrics and figures stay), older tries that were set aside, leftovers of killed
 processes; with --failed also the folders of failed runs. A run that is going on, or can be resumed, is left alone.

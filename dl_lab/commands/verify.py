@@ -1,4 +1,4 @@
-"""dl-lab verify: execute a run again from its frozen config, and say whether it gives the same bits.
+"""dl-lab verify: execute a run again: does it give the same bits?
 
 Compares the loss of every update, fingerprints of the weights, every record and the final weights; where they differ,
 names the first step and tensor and the likely cause. Exit status: 0 bit-equal or equal within the tolerance,
