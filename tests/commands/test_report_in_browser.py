@@ -25,7 +25,8 @@ const behind = (node) => { for (; node; node = node.parentElement) {
   const colour = rgb(getComputedStyle(node).backgroundColor);
   if (colour.length < 4 || colour[3] > 0) return colour.slice(0, 3); } return [255, 255, 255]; };
 const ink = (node) => rgb(getComputedStyle(node)[node.closest('svg') ? 'fill' : 'color']).slice(0, 3);
-const contrast = (node) => { const [a, b] = [ink(node), behind(node)].map(luminance).sort((x, y) => y - x); return (a + 0.05) / (b + 0.05); };
+const contrast = (node) => { const [a, b] = [ink(node), behind(node)].map(luminance).sort((x, y) => y - x);
+  return (a + 0.05) / (b + 0.05); };
 const look = (frame) => { const page = frame.contentDocument, root = page.documentElement;
   page.querySelectorAll('details').forEach(d => d.open = true);
   const texts = [...page.querySelectorAll('h1,h2,p,li,th,td,caption,summary,pre,figcaption,span,text')];
@@ -35,7 +36,8 @@ const look = (frame) => { const page = frame.contentDocument, root = page.docume
     unnamed: [...page.querySelectorAll('svg[role=img], [role=region]')]
       .filter(n => !n.getAttribute('aria-label')).length,
     cut: [...page.querySelectorAll('svg[role=img] text')].filter(t => { const b = t.getBBox();
-      const v = t.ownerSVGElement.viewBox.baseVal; return b.x < -1 || b.x + b.width > v.width + 1 || b.y < -8; }).length,
+      const v = t.ownerSVGElement.viewBox.baseVal;
+      return b.x < -1 || b.x + b.width > v.width + 1 || b.y < -8; }).length,
     order: [...page.querySelectorAll('h1,h2,h3')].map(n => n.tagName).join(' ') }; };
 let left = 2; const found = {};
 for (const width of [390, 1280]) { const frame = document.createElement('iframe');
