@@ -181,6 +181,8 @@ def run(
     n_done = sum(state_of(sweep.folder / job.name) == "done" for job in sweep.jobs)
     console.print(f"{n_done} of {len(sweep.jobs)} jobs done.  Table {results}")
     console.print(f"TensorBoard  tensorboard --logdir {sweep.folder}")
+    if n_done > 1:
+        console.print(f"Over seeds   dl-lab compare {sweep.key}")
     if any(statuses.get(job.number, 130) == 130 for job in todo) and not failed:
         raise Interrupted("Interrupted: the same command goes on with what is left.")
     return 1 if failed else 0

@@ -1,0 +1,101 @@
+"""dl_lab.load and dl-lab export: the model of a finished run gives its recorded results elsewhere too."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+
+import dl_lab
+from dl_lab.commands import export
+from dl_lab.types import UserError
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    from dl_lab import config
+    from dl_lab.commands import train
+
+    folder = tmp_path_factory.mktemp("export") / "outputs" / "2026-01-02" / "10-00-00_00000001"
+    small = ["dataset.source=generated", "dataset.n_generated=128", "trainer.max_epochs=2", "logger=none"]
+    composed = config.Composer().compose([*small, f"hydra.run.dir={folder}", "threads=1"])
+    train.execute(composed, ["dl-lab"], quiet=True)
+    return folder
+
+
+def test_load_gives_the_model_that_was_tested(finished):
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    run = dl_lab.load(finished)
+    assert torch.equal(torch.rand(1), expected), "loading drew from the caller's random numbers"
+    batch = next(iter(run.dataset.test.batches(len(run.dataset.test))))
+    accuracy = (run.model(batch.x).argmax(dim=1) == batch.y).double().mean().item()
+    assert accuracy == pytest.approx(run.metrics["test/accuracy"])
+    assert not run.model.training
+
+
+def test_the_notebook_runs(finished, monkeypatch):
+    from pathlib import Path
+
+    page = json.loads((Path(__file__).parents[2] / "docs" / "notebook.ipynb").read_text())
+    monkeypatch.chdir(finished.parents[2])
+    names: dict = {}
+    for cell in page["cells"]:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), names)  # noqa: S102
+    assert names["accuracy"] == pytest.approx(names["run"].metrics["test/accuracy"])
+
+
+@pytest.mark.parametrize("form", ["safetensors", "torch.export"])
+def test_exported_and_checked(command, finished, tmp_path, form):
+    target = tmp_path / f"model{export.ENDINGS[form]}"
+    status, out, error = command("export", str(finished), "--format", form, "--to", str(target))
+    assert status == 0, error
+    assert "on 3 and 8 test items the same" in out
+    assert target.stat().st_size > 1000
+    status, _, error = command("export", str(finished), "--format", form, "--to", str(target))
+    assert status == 1
+    assert "exists already" in error
+
+
+def test_onnx(command, finished, tmp_path):
+    arguments = ("export", str(finished), "--format", "onnx", "--to", str(tmp_path / "model.onnx"))
+    try:
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError:
+        status, _, error = command(*arguments)
+        assert status == 1
+        assert "--format onnx needs more packages" in error
+    else:
+        status, out, error = command(*arguments)
+        assert status == 0, error
+        assert "test items the same" in out
+
+
+def test_an_export_that_gives_other_outputs_is_not_kept(command, finished, tmp_path, monkeypatch):
+    honest = export.EXPORTERS["torch.export"]
+
+    def wrong(loaded, inputs, target):
+        good = honest(loaded, inputs, target)
+        return lambda *arguments: good(*arguments) + 0.01
+
+    monkeypatch.setitem(export.EXPORTERS, "torch.export", wrong)
+    target = tmp_path / "model.pt2"
+    status, _, error = command("export", str(finished), "--format", "torch.export", "--to", str(target))
+    assert status == 1
+    assert "gives other outputs" in error
+    assert not target.exists()
+
+
+def test_what_cannot_be_loaded_is_said(finished, tmp_path):
+    copy = shutil.copytree(finished, tmp_path / finished.name)
+    status = json.loads((copy / "status.json").read_text())
+    (copy / "status.json").write_text(json.dumps({**status, "state": "interrupted"}))
+    with pytest.raises(UserError, match="is interrupted, not done"):
+        dl_lab.load(copy)
+    with pytest.raises(UserError, match="No run 'nothing'"):
+        dl_lab.load("nothing", tmp_path)
