@@ -19,6 +19,7 @@ import yaml
 
 from dl_lab import catalogue
 from dl_lab.config import Composer
+from dl_lab.sweeps.grid import as_mapping
 
 ROOT = Path(__file__).resolve().parent.parent
 COLUMNS = (
@@ -85,7 +86,7 @@ HARMLESS = (
 
 def _is_as_published(command: str, dataset: str, config: dict[str, Any]) -> bool:
     """Whether a run is the experiment of its published figures: that data set (or a part of it), its own settings."""
-    words = dict(word.partition("=")[::2] for word in command.split()[1:])
+    words = as_mapping(command.split()[1:])
     experiment = next((e for e in catalogue.experiments() if e.name == words.get("experiment")), None)
     if experiment is None or (dataset and not experiment.dataset.startswith(dataset)):
         return False
