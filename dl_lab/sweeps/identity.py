@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -87,10 +88,13 @@ def _content_at(path: Path, size: int, modified: int) -> str:
 
 
 def _source_of(name: str) -> Path | None:
-    spec = find_spec(name.partition(".")[0])
-    if spec is None or spec.origin is None:
+    """The package's folder, or the module's file, without importing it."""
+    name = name.partition(".")[0]
+    loaded = getattr(sys.modules.get(name), "__file__", None)
+    spec = None if loaded else find_spec(name)
+    origin = Path(loaded or (spec.origin if spec and spec.origin else ""))
+    if not origin.name:
         return None
-    origin = Path(spec.origin)
     return origin.parent if origin.name == "__init__.py" else origin
 
 
