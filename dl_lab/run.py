@@ -372,6 +372,8 @@ def find_run(text: str, outputs: Path) -> Path:
     """The run that `text` names: a folder, or the (start of the) id at the end of a folder's name, or "last"."""
     if (Path(text) / "status.json").exists():
         return Path(text)
+    if Path(text).is_dir():
+        raise UserError(f"{text} is not a run's folder: it has no status.json.")
     runs = find_runs(outputs)
     if text == "last" and runs:
         return runs[-1]

@@ -66,3 +66,10 @@ def test_without_torch(cost, make_run):
     seconds, modules = cost("diff", str(make_run(lr=0.1)), str(make_run(lr=0.2)))
     assert seconds < 0.5
     assert not {"torch", "hydra", "numpy"} & modules
+
+
+def test_an_empty_folder_is_no_run(command, make_run, tmp_path):
+    (tmp_path / "empty").mkdir()
+    make_run()
+    for verb in (("diff", "last", "empty"), ("verify", "empty"), ("export", "empty")):
+        assert command(*verb)[::2] == (1, "dl-lab: empty is not a run's folder: it has no status.json.\n")
