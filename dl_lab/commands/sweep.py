@@ -131,9 +131,13 @@ def make_plan(composer: configs.Composer, options: argparse.Namespace, expanded:
 
 
 def _check(schedule: lanes.Schedule, jobs: Sequence[plan.Job]) -> None:
-    """Check and rehearse every job that differs in more than its seed. Raises ConfigError for the first wrong one."""
-    distinct = {configs.key_of({**job.config, "seed": None, "procedure": _seedless(job.config)}): job for job in jobs}
-    answer = schedule.ask({"check": [[job.number, job.config] for job in distinct.values()]})
+    """Check every job, and rehearse those that differ in more than seeds and rates (numbers with a fraction).
+
+    Raises ConfigError for the first wrong one.
+    """
+    distinct = {configs.key_of(_seedless(job.config)): job for job in reversed(jobs)}.values()
+    kinds = {configs.key_of(_rateless(_seedless(job.config))): job.number for job in distinct}
+    answer = schedule.ask({"check": [[j.number, j.config, j.number in kinds.values()] for j in distinct]})
     if answer["event"] == "wrong":
         raise ConfigError(f"Job {answer['number']}: {answer['message']}")
 
@@ -142,6 +146,12 @@ def _seedless(config: Mapping[str, Any]) -> dict[str, Any]:
     procedure = config["procedure"]
     trainer = procedure.get("trainer")
     return {**procedure, "trainer": {**trainer, "seed": None}} if isinstance(trainer, Mapping) else procedure
+
+
+def _rateless(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _rateless(item) for key, item in value.items()}
+    return None if isinstance(value, float) else value
 
 
 def _device(config: Mapping[str, Any]) -> str:
@@ -267,11 +277,12 @@ def _work_fresh(job: int, orders: Mapping[str, Any], send: Any) -> int:
     return guarded(become)
 
 
-def _check_here(numbered: Sequence[tuple[int, Mapping[str, Any]]], send: Any) -> int:
-    for number, config in numbered:
+def _check_here(numbered: Sequence[tuple[int, Mapping[str, Any], bool]], send: Any) -> int:
+    for number, config, rehearsed in numbered:
         try:
             configs.check(config)
-            configs.rehearse(config)
+            if rehearsed:
+                configs.rehearse(config)
         except UserError as error:
             send({"event": "wrong", "number": number, "message": str(error)})
             return 2
