@@ -313,6 +313,8 @@ def rehearse(config: Mapping[str, Any]) -> Any:
     small = dict(config["procedure"])
     if isinstance(small.get("dataset"), Mapping) and "source" in small["dataset"]:
         small["dataset"] = {**small["dataset"], "source": "generated", "n_generated": 16}
+    if isinstance(small.get("learner"), Mapping) and small["learner"].get("compile"):
+        small["learner"] = {**small["learner"], "compile": False}  # half a minute, and the same parts
     built = build({**config, "procedure": small}, "procedure")
     if not hasattr(built, "rehearse"):
         return built

@@ -8,12 +8,15 @@ stamp=.venv/.ready-$extra
 wanted=$(cat pyproject.toml constraints.txt | cksum)
 
 if [[ ! -f $stamp || $(cat "$stamp") != "$wanted" ]]; then
-    base=$(command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3) || {
+    base=
+    for candidate in python3 python3.13 python3.12 python3.11; do
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            base=$candidate
+            break
+        fi
+    done
+    [[ -n $base ]] || {
         echo "dl-lab needs Python 3.11 or newer; none was found." >&2
-        exit 1
-    }
-    "$base" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
-        echo "dl-lab needs Python 3.11 or newer; $base is $("$base" --version)." >&2
         exit 1
     }
     [[ -x $python ]] || "$base" -m venv .venv
