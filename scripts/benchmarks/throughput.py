@@ -156,7 +156,7 @@ def lightning(x: torch.Tensor, y: torch.Tensor, batch: int, epochs: int) -> tupl
     """Lightning's default Trainer."""
     import logging
 
-    import lightning
+    import lightning  # pyright: ignore[reportMissingImports]
 
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
