@@ -20,7 +20,7 @@ COLOURS = (
 
 
 def axes(title: str, x: str = "", y: str = "", size: tuple[float, float] = (6.0, 4.0)) -> tuple[Figure, Axes]:
-    """An empty figure with one set of axes; fixed margins, because a layout engine draws everything thrice."""
+    """An empty figure with one set of axes; fixed margins, because a layout engine draws everything again."""
     figure, (axis,) = panels([title], x, y, size)
     return figure, axis
 

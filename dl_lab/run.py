@@ -421,7 +421,7 @@ def describe_devices() -> dict[str, Any]:
 
 
 def _packages() -> dict[str, str]:
-    """Installed packages by the names of their metadata folders: reading each one's metadata takes 20 times as long."""
+    """Installed packages by the names of their metadata folders (reading each one's metadata is slow)."""
     folders = [path for entry in sys.path if entry for path in Path(entry).glob("*.dist-info")]
     return dict(sorted(folder.name.removesuffix(".dist-info").rsplit("-", 1) for folder in folders))  # type: ignore[misc]
 

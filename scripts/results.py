@@ -144,7 +144,7 @@ MOST_METRICS = 3
 
 def overview(paths: list[Path]) -> str:
     """One row for each experiment at its own settings and data set: its headline metrics, published ones first."""
-    lines = ["| experiment | data | measured (published) | epochs | seed | s |", "|---|---|---|---|---|---|"]
+    lines = ["| experiment | data | measured (reference) | epochs | seed | s |", "|---|---|---|---|---|---|"]
     notes = []
     for path in paths:
         rows = _rows(path)
@@ -184,14 +184,14 @@ def everything(paths: list[Path]) -> str:
     for path in paths:
         lines = [f"## {path.stem.replace('_', ' ').capitalize()}", ""]
         lines += [
-            "| command | data | metric | measured | published | epochs | seed | s |",
-            "|---|---|---|---|---|---|---|---|",
+            "| command | data | metric | measured | reference | source | epochs | seed | s |",
+            "|---|---|---|---|---|---|---|---|---|",
         ]
         for row in _rows(path):
             measured, published = (_number(row[key]) for key in ("measured", "published"))
             lines.append(
                 f"| `{row['command']}` | {row['data']} | {row['metric']} | {measured} | {published} "
-                f"| {row['epochs']} | {row['seed']} | {row['seconds']} |"
+                f"| {row['source']} | {row['epochs']} | {row['seed']} | {row['seconds']} |"
             )
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"

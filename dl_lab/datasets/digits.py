@@ -62,7 +62,7 @@ def digits(
 
 
 def _read() -> tuple[np.ndarray, np.ndarray]:
-    """scikit-learn's own file, without importing scikit-learn (that would take longer than the training)."""
+    """scikit-learn's own file, without importing scikit-learn (a slow import that nothing else here needs)."""
     package = find_spec("sklearn")
     if package is None or package.origin is None:
         raise ValueError("the digits come with scikit-learn, which is not installed")

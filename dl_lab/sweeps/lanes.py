@@ -1,7 +1,7 @@
 """Jobs in parallel on one machine: lanes, each a slot of a server process that forks a child for every job.
 
 A server imports torch and the data once, before any job, and stays free of threads and CUDA contexts, so that a
-fork is a clean start for 15 ms. There is one server per GPU (its CUDA_VISIBLE_DEVICES is set before torch loads), or
+fork is a clean start (20 ms). There is one server per GPU (its CUDA_VISIBLE_DEVICES is set before torch loads), or
 one for all lanes of the CPU. Servers lie in sessions of their own: Ctrl-C reaches the sweep alone, which
 asks its jobs to stop. When a process of the sweep is killed, the kernel takes everything below it along.
 """
