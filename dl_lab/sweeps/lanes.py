@@ -1,9 +1,10 @@
-"""Jobs in parallel on one machine: lanes, each a slot of a server process that forks a child for every job.
+"""Jobs in parallel on one machine: lanes, each a slot of a server process that forks children for the jobs.
 
 A server imports torch and the data once, before any job, and stays free of threads and CUDA contexts, so that a
-fork is a clean start (20 ms). There is one server per GPU (its CUDA_VISIBLE_DEVICES is set before torch loads), or
-one for all lanes of the CPU. Servers lie in sessions of their own: Ctrl-C reaches the sweep alone, which
-asks its jobs to stop. When a process of the sweep is killed, the kernel takes everything below it along.
+fork is a clean start. On the CPU a child whose job was short takes the next one (`_Children`). There is one server
+per GPU (its CUDA_VISIBLE_DEVICES is set before torch loads), or one for all lanes of the CPU. Servers lie in
+sessions of their own: Ctrl-C reaches the sweep alone, which asks its jobs to stop. When a process of the sweep is
+killed, the kernel takes everything below it along.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from dl_lab.types import UserError
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 GRACE_SECONDS = 60.0
 MOST_LANES_PER_GPU = 8
+REUSE_SECONDS = 10.0  # of work, after which a child's 20 ms of fork and exit no longer count
 MEMORY_SHARE = 0.9  # of a GPU's memory that its jobs together may take
 
 Event = dict[str, Any]  # {"job": 3, "event": "progress", ...} as a job sends them
@@ -79,7 +81,7 @@ def die_with_parent() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-# -- the server: forks a child per job ----------------------------------------------------------------------------
+# -- the server: forks children for the jobs ------------------------------------------------------------------------
 
 
 class Server:
@@ -121,7 +123,7 @@ class Server:
 
     def _send(self, command: Mapping[str, Any]) -> None:
         with contextlib.suppress(BrokenPipeError):
-            os.write(self._commands, (json.dumps(command) + "\n").encode())
+            _write_all(self._commands, (json.dumps(command) + "\n").encode())
 
     def read(self) -> list[Event] | None:
         """The events that have come; None once the server is gone."""
@@ -156,15 +158,14 @@ def _serve(device: str, threads: int, prepare: Prepare, work: Work, commands: in
         os.set_blocking(descriptor, False)
     signal.set_wakeup_fd(waker)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    children: dict[int, int] = {}
+    children = _Children(work, send, 0.0 if device else REUSE_SECONDS, (commands, woken, waker))
     buffer, open_ended = b"", True
-    while open_ended or children:
-        ready, _, _ = select.select([commands, woken] if open_ended else [woken], [], [], 1.0)
+    while open_ended or children.busy:
+        ready, _, _ = select.select([woken, children.idle, *([commands] if open_ended else [])], [], [], 1.0)
         if woken in ready:
             with contextlib.suppress(BlockingIOError):
                 os.read(woken, 4096)
-        for pid, status in _reaped(children):
-            send({"event": "exit", "job": children.pop(pid), "status": os.waitstatus_to_exitcode(status)})
+        children.take_reports()
         if commands in ready:
             chunk = os.read(commands, 1 << 16)
             open_ended = bool(chunk)
@@ -173,49 +174,114 @@ def _serve(device: str, threads: int, prepare: Prepare, work: Work, commands: in
                 if "quit" in command:
                     open_ended = False
                 elif "prepare" in command:
+                    children.dismiss()  # what they were forked from is no longer what a job needs
                     prepare(command["prepare"])
                 elif "signal" in command:
-                    _signal(children, command["signal"])
+                    children.signal(command["signal"])
                 else:
-                    _fork(command, children, work, send, (commands, woken, waker))
+                    children.start(command)
     os._exit(0)
 
 
-def _signal(children: Mapping[int, int], number: int) -> None:
-    for pid in children:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
+@dataclass
+class _Children:
+    """The children of a server: those at work, and those that wait for another job after a short one.
+
+    A fork and the exit of a process as large as torch's cost 20 ms, and every page that the child then touches is
+    copied once more: a child whose job was short and ended well takes the next one. One that failed, was
+    interrupted or has worked for `reuse_seconds` is not used again.
+    """
+
+    work: Work
+    send: Callable[[Event], None]
+    reuse_seconds: float
+    mine: Sequence[int]  # descriptors of the server that a child must not hold
+    busy: dict[int, int] = field(default_factory=dict)  # pid -> job
+    waiting: dict[int, int] = field(default_factory=dict)  # pid -> the descriptor its next orders are written to
+
+    def __post_init__(self) -> None:
+        self.idle, self._report = os.pipe()  # a child writes its pid when it wants another job
+        os.set_blocking(self.idle, False)
+        self._orders: dict[int, int] = {}
+
+    def start(self, command: Mapping[str, Any]) -> None:
+        """Give a job to a child that waits, else to a new one."""
+        while self.waiting:
+            pid, orders = self.waiting.popitem()
+            with contextlib.suppress(BrokenPipeError):
+                _write_all(orders, (json.dumps(command) + "\n").encode())
+                self.busy[pid] = command["start"]
+                return
+        self._fork(command)
+
+    def signal(self, number: int) -> None:
+        self.dismiss()
+        for pid in self.busy:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def dismiss(self) -> None:
+        """Let the waiting children end."""
+        for pid in self.waiting:
+            os.close(self._orders.pop(pid))
+        self.waiting.clear()
+
+    def take_reports(self) -> None:
+        """Pass on which jobs have ended."""
+        with contextlib.suppress(BlockingIOError):
+            for pid in map(int, os.read(self.idle, 1 << 16).split()):
+                if pid in self.busy:
+                    self.send({"event": "exit", "job": self.busy.pop(pid), "status": 0})
+                    self.waiting[pid] = self._orders[pid]
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                pid, status = ended
+                if pid in self.busy:
+                    self.send({"event": "exit", "job": self.busy.pop(pid), "status": os.waitstatus_to_exitcode(status)})
+                self.waiting.pop(pid, None)
+                if pid in self._orders:
+                    os.close(self._orders.pop(pid))
+
+    def _fork(self, first: Mapping[str, Any]) -> None:
+        server = os.getpid()
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid:
+            os.close(read)
+            self._orders[pid], self.busy[pid] = write, first["start"]
+            return
+        status = 1
+        try:
+            die_with_parent()
+            if os.getppid() == server:
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                for descriptor in (*self.mine, self.idle, write, *self._orders.values()):
+                    os.close(descriptor)
+                began, command = time.monotonic(), first
+                with open(read, encoding="utf-8") as orders:
+                    while True:
+                        status = self.work(command["start"], command, self.send)
+                        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                        if status != 0 or time.monotonic() - began > self.reuse_seconds:
+                            break
+                        sys.stdout.flush()
+                        sys.stderr.flush()
+                        os.write(self._report, f"{os.getpid()}\n".encode())
+                        line = orders.readline()
+                        if not line:
+                            break
+                        command = json.loads(line)
+        finally:
+            with contextlib.suppress(OSError, ValueError):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(status)
 
 
-def _fork(
-    command: Mapping[str, Any], children: dict[int, int], work: Work, send: Callable, mine: Sequence[int]
-) -> None:
-    server = os.getpid()
-    pid = os.fork()
-    if pid:
-        children[pid] = command["start"]
-        return
-    status = 1
-    try:
-        die_with_parent()
-        if os.getppid() == server:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            for descriptor in mine:
-                os.close(descriptor)
-            status = work(command["start"], command, send)
-    finally:
-        with contextlib.suppress(OSError, ValueError):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(status)
-
-
-def _reaped(children: Mapping[int, int]) -> Iterator[tuple[int, int]]:
-    for pid in list(children):
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            yield pid, status
+def _write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
 
 
 # -- the schedule -------------------------------------------------------------------------------------------------
