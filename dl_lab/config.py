@@ -400,6 +400,8 @@ def _explain_value(error: Exception) -> str:
         message = f"${{{gone[1]}}} names a key that this config does not have."
         if (catalogue.SHIPPED / top).is_dir():
             message += f" Is no {top} chosen? Choose one with {top}=NAME."
+    elif gone := re.search(r"Missing mandatory value: (\S+)", message):
+        return f"{gone[1]} has no value yet: give it on the command line, {gone[1]}=..."
     elif message.startswith("Recursive interpolation"):
         message = "this interpolation leads back to itself."
     return f"{path}: {message}" if path else message

@@ -39,6 +39,7 @@ ALLOWED = (
 REFUSED = (  # inside the allow-list, but they fetch, read or write files that a config could name
     "dl_lab.datasets.download",
     "dl_lab.datasets.files",
+    "dl_lab.datasets.image_files",
     "dl_lab.training.checkpoints",
     "dl_lab.training.startup",
 )

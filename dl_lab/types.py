@@ -188,6 +188,7 @@ class Dataset:
             "note": self.note,
             "fingerprint": self.fingerprint,
             "sizes": sizes,
+            **{key: self.extras[key] for key in ("class_counts",) if key in self.extras},
         }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,14 +21,33 @@ Arrays = Mapping[str, tuple[np.ndarray, np.ndarray]]  # split -> images (n, ...)
 
 @dataclass(frozen=True)
 class Scaled:
-    """uint8 images (batch, ...) -> float images (batch, *input_shape) divided by `divisor`."""
+    """uint8 images (batch, ...) -> float images (batch, *input_shape) divided by `divisor`, then by channel
+    (x - mean) / std where both are given."""
 
     input_shape: tuple[int, ...]
     divisor: float
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if {len(self.mean), len(self.std)} not in ({0}, {self.input_shape[0]}):
+            raise ValueError(
+                f"mean {list(self.mean)} and std {list(self.std)} are not one number for each of "
+                f"{self.input_shape[0]} channels"
+            )
+        if any(value <= 0 for value in self.std):
+            raise ValueError(f"std {list(self.std)} is not above 0")
 
     def __call__(self, batch: LabelledBatch) -> LabelledBatch:
-        x = batch.x.reshape(len(batch.x), *self.input_shape)
-        return LabelledBatch(x.float().div_(self.divisor), batch.y)
+        x = batch.x.reshape(len(batch.x), *self.input_shape).float().div_(self.divisor)
+        if self.mean:
+            x.sub_(_by_channel(self.mean, x.device)).div_(_by_channel(self.std, x.device))
+        return LabelledBatch(x, batch.y)
+
+
+@functools.lru_cache(maxsize=64)  # no copy to the device for every batch
+def _by_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    return torch.tensor(values, device=device).view(-1, 1, 1)
 
 
 def labelled_images(
@@ -38,6 +58,8 @@ def labelled_images(
     input_shape: Sequence[int],
     n_classes: int,
     divisor: float,
+    mean: Sequence[float] = (),
+    std: Sequence[float] = (),
     residence: Residence = "auto",
     workers: int = 2,
     order: Order = shuffled,
@@ -47,10 +69,11 @@ def labelled_images(
 ) -> Dataset:
     """A data set of images with one label each; `order` is that of a training epoch, `where` the file they lie in.
 
+    mean, std: of each channel in units of 1 (after the division), for (x - mean) / std; none: pixels in [0, 1].
     Raises ValueError for what does not fit the declared shape and classes: a label out of range, another image
     size, pixels that are not numbers, a class without a training image.
     """
-    transform = Scaled(tuple(input_shape), divisor)
+    transform = Scaled(tuple(input_shape), divisor, tuple(mean), tuple(std))
     columns = {
         split: _checked(f"{where or name}, {split} split", *arrays[split], input_shape, n_classes) for split in arrays
     }
@@ -60,7 +83,14 @@ def labelled_images(
     splits = {split: TensorSplit(c, transform, order, residence, workers) for split, c in columns.items()}
     content = fingerprint(*[column for split in columns.values() for column in split])
     train, val, test = (splits[split] for split in ("train", "val", "test"))
-    return Dataset(name, label, train, val, test, fingerprint=content, class_names=tuple(class_names), note=note)
+    names = tuple(class_names)
+    counts = {split: _class_counts(c.y, names or range(n_classes)) for split, c in columns.items()}
+    extras = {"class_counts": counts}
+    return Dataset(name, label, train, val, test, content, class_names=names, note=note, extras=extras)
+
+
+def _class_counts(labels: Tensor, names: Sequence[Any]) -> dict[str, int]:
+    return dict(zip(map(str, names), torch.bincount(labels, minlength=len(names)).tolist(), strict=True))
 
 
 def _checked(
