@@ -28,9 +28,15 @@ def in_order(n: int, seed: int, epoch: int) -> Tensor:
     return torch.arange(n)
 
 
-def _mix(seed: int, epoch: int) -> int:
-    """One 63-bit seed of both; neighbouring epochs and seeds share nothing (seed + epoch would)."""
-    return int.from_bytes(hashlib.sha256(f"{seed} {epoch}".encode()).digest()[:8], "big") >> 1
+def uniform(n: int, n_draws: int, seed: int, epoch: int) -> Tensor:
+    """n_draws numbers in [0, 1) for each of n items (n, n_draws), a function of (seed, epoch) alone."""
+    generator = torch.Generator().manual_seed(_mix(seed, epoch, "draws"))
+    return torch.rand(n, n_draws, generator=generator)
+
+
+def _mix(*parts: int | str) -> int:
+    """One 63-bit seed of all; neighbouring epochs and seeds share nothing (seed + epoch would)."""
+    return int.from_bytes(hashlib.sha256(" ".join(map(str, parts)).encode()).digest()[:8], "big") >> 1
 
 
 @dataclass(frozen=True)
@@ -39,15 +45,17 @@ class TensorSplit:
 
     `columns` is a NamedTuple of tensors, kept as small as they come (uint8 images); `transform` turns a raw batch,
     already on the device, into what the model takes. Resident columns live on the device and a batch is one
-    index_select; streamed ones stay in host memory and workers gather the batches.
+    index_select; streamed ones stay in host memory and workers gather the batches. n_draws > 0: in a training
+    epoch `transform` takes, after the batch, that many uniform numbers for each item (batch, n_draws), to augment it.
     """
 
     columns: Any
-    transform: Callable[[Batch], Batch]
+    transform: Callable[..., Batch]
     order: Order = shuffled
     residence: Residence = "auto"
     workers: int = 2
     device: torch.device = CPU
+    n_draws: int = 0
 
     def __len__(self) -> int:
         return len(self.columns[0])
@@ -67,12 +75,15 @@ class TensorSplit:
 
     def epoch(self, batch_size: int, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
         order = torch.as_tensor(self.order(len(self), seed, epoch))
-        return self._batches(order.split(batch_size)[start:])
+        draws = uniform(len(self), self.n_draws, seed, epoch) if self.n_draws else None
+        return self._batches(order.split(batch_size)[start:], draws)
 
-    def _batches(self, indices: Sequence[Tensor]) -> Iterator[Batch]:
-        if self.residence == "stream":
-            return self._streamed(indices)
-        return self._resident(indices)
+    def _batches(self, indices: Sequence[Tensor], draws: Tensor | None = None) -> Iterator[Batch]:
+        raw = self._streamed(indices) if self.residence == "stream" else self._resident(indices)
+        if draws is None:
+            return (self.transform(batch) for batch in raw)
+        own = draws[torch.cat(list(indices))].to(self.device) if indices else draws[:0]
+        return map(self.transform, raw, own.split([len(chosen) for chosen in indices]))
 
     def _resident(self, indices: Sequence[Tensor]) -> Iterator[Batch]:
         batch = type(self.columns)
@@ -80,7 +91,7 @@ class TensorSplit:
             sizes = [len(chosen) for chosen in indices]
             indices = torch.cat(list(indices)).to(self.device).split(sizes) if indices else ()
         for chosen in indices:
-            yield self.transform(batch(*[column.index_select(0, chosen) for column in self.columns]))
+            yield batch(*[column.index_select(0, chosen) for column in self.columns])
 
     def _streamed(self, indices: Sequence[Tensor]) -> Iterator[Batch]:
         from torch.utils.data import DataLoader
@@ -94,7 +105,7 @@ class TensorSplit:
             generator=torch.Generator(),  # the loader draws a seed for its workers: not from the run's own stream
         )
         for columns in loader:
-            yield self.transform(_moved(type(self.columns)(*columns), self.device))
+            yield _moved(type(self.columns)(*columns), self.device)
 
 
 class _Gather:

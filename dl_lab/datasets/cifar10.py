@@ -1,7 +1,7 @@
 """CIFAR-10: 60,000 colour images at 32x32 in ten classes, in colour or as the mean over the channels.
 
 Source: A. Krizhevsky, "Learning multiple layers of features from tiny images", 2009. Read from torchvision's
-layout (cifar-10-batches-py) where it is there, or from a copy of all images as JPEG files, which is lossy and
+layout (cifar-10-batches-py, checksums of every file) or from a copy of all images as JPEG files, which is lossy and
 marked so.
 """
 
@@ -11,20 +11,24 @@ import csv
 import hashlib
 import os
 import tarfile
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
+from dl_lab.datasets.augmentation import Step
 from dl_lab.datasets.batches import Residence, in_order, shuffled
-from dl_lab.datasets.files import data_files, ensure
+from dl_lab.datasets.files import DataFile, data_files, ensure
 from dl_lab.datasets.images import Source, generated_arrays, labelled_images
 from dl_lab.types import Dataset, UserError
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 BATCHES = "cifar-10-batches-py"
+Copy = Literal["auto", "official", "jpeg"]
+Permutation = Literal["numpy", "torch"]
 Pair = tuple[np.ndarray, np.ndarray]  # uint8 images (n, 32, 32, 3), labels (n,)
 
 
@@ -35,19 +39,27 @@ def cifar10(
     cache_dir: str,
     files: Sequence[Mapping[str, Any]],
     source: Source = "real",
-    n_val: int = 10_000,
-    split_seed: int = 0,
+    copy: Copy = "auto",
+    n_val: int = 5_000,
+    split_seed: int = 43,
+    split_by: Permutation = "torch",
+    n_train: int | None = None,
     shuffle: bool = True,
+    mean: Sequence[float] = (),
+    std: Sequence[float] = (),
+    augment: Mapping[str, Step | None] | None = None,
     n_generated: int = 2048,
     residence: Residence = "auto",
     workers: int = 2,
 ) -> Dataset:
     """Images in [0, 1]: input_shape [3, 32, 32] in colour, [1, 32, 32] the exact mean over the channels.
 
-    files: the official archive, the JPEG copy and its table of the official order; the first that is there is
-    read. Decoded JPEG files are kept under cache_dir, by the archive's content. n_val of the 50,000 training
-    images are held out by split_seed. shuffle: False keeps the stored order in every epoch, as some
-    coursework does.
+    files: the official archive, the JPEG copy and its table of the official order. copy: which of the two is read;
+    "auto" the official one, unless the JPEG copy is all that is there. Decoded JPEG files are kept under cache_dir,
+    by the archive's content. n_val of the 50,000 training images are held out: the last of torch's random_split
+    under split_seed ("torch"), or the first of NumPy's permutation. n_train: only so many of the others are kept,
+    the first in that split's order; the data set is then a "part". shuffle: False keeps the stored order in every
+    epoch, as some coursework does. mean, std, augment: as labelled_images.
     """
     grey = list(input_shape) == [1, 32, 32]
     if not grey and list(input_shape) != [3, 32, 32]:
@@ -57,8 +69,14 @@ def cifar10(
         if grey:
             arrays = {split: (images.astype(np.int16) * 3, y) for split, (images, y) in arrays.items()}
     else:
-        train, test, label, note = _read(data_files(files), Path(data_dir).expanduser(), Path(cache_dir))
-        arrays = _split(train, test, n_val, split_seed)
+        train, test, label, note = _read(data_files(files), Path(data_dir).expanduser(), Path(cache_dir), copy)
+        val, kept = _split(len(train[0]), n_val, split_seed, split_by)
+        if n_train is not None and not 0 < n_train <= len(kept):
+            raise ValueError(f"n_train {n_train} is not between 1 and the {len(kept)} training images")
+        if n_train is not None and n_train < len(kept):
+            kept, label = kept[:n_train], "part"
+            note = ", ".join(part for part in (note, f"{n_train:,} training images") if part)
+        arrays = {"train": _chosen(train, kept), "val": _chosen(train, val), "test": test}
         arrays = {split: (_summed(x) if grey else _channels_first(x), y) for split, (x, y) in arrays.items()}
     return labelled_images(
         "cifar10",
@@ -72,6 +90,9 @@ def cifar10(
         workers=workers,
         class_names=CLASS_NAMES,
         note=note,
+        mean=mean,
+        std=std,
+        augment=augment,
     )
 
 
@@ -83,48 +104,67 @@ def _channels_first(images: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
 
 
-def _split(train: Pair, test: Pair, n_val: int, split_seed: int) -> dict[str, Pair]:
-    images, labels = train
-    if not 0 < n_val < len(images):
-        raise ValueError(f"n_val {n_val} does not leave training images of {len(images)}")
-    order = np.random.default_rng(split_seed).permutation(len(images))
-    val, kept = np.sort(order[:n_val]), np.sort(order[n_val:])
-    return {"train": (images[kept], labels[kept]), "val": (images[val], labels[val]), "test": test}
+def _split(n: int, n_val: int, split_seed: int, split_by: Permutation) -> tuple[np.ndarray, np.ndarray]:
+    """The indices of the validation images, and of all others in the order of the split."""
+    if not 0 < n_val < n:
+        raise ValueError(f"n_val {n_val} does not leave training images of {n}")
+    if split_by == "torch":  # random_split(data, [n - n_val, n_val]) after torch.manual_seed(split_seed)
+        order = torch.randperm(n, generator=torch.Generator().manual_seed(split_seed)).numpy()
+        return order[n - n_val :], order[: n - n_val]
+    order = np.random.default_rng(split_seed).permutation(n)
+    return np.sort(order[:n_val]), np.sort(order[n_val:])
+
+
+def _chosen(pair: Pair, indices: np.ndarray) -> Pair:
+    return pair[0][indices], pair[1][indices]
 
 
 # -- reading
 # ------------------------------------------------------------------------------------------------------
 
 
-def _read(files: list[Any], data_dir: Path, cache_dir: Path) -> tuple[Pair, Pair, Any, str]:
-    """(train, test, label, note) of the first copy that is there; the official archive is fetched where none
-    is.
-    """
-    archive, copy, order = files
-    if (data_dir / BATCHES).is_dir():
-        return (*_official(data_dir), "full", "")
-    if not archive.locate(data_dir).exists() and copy.locate(data_dir).exists():
+def _read(files: list[Any], data_dir: Path, cache_dir: Path, copy: Copy) -> tuple[Pair, Pair, Any, str]:
+    """(train, test, label, note). The official archive is fetched where it is wanted and not there."""
+    archive, jpeg, order = files
+    if copy == "auto":
+        official = (data_dir / BATCHES).is_dir() or archive.locate(data_dir).exists()
+        copy = "official" if official or not jpeg.locate(data_dir).exists() else "jpeg"
+    if copy == "jpeg":
         table = order.locate(data_dir)
-        train, test = decoded(copy.locate(data_dir), table if table.exists() else None, cache_dir)
+        train, test = decoded(ensure(jpeg, data_dir), table if table.exists() else None, cache_dir)
         return train, test, "part", "JPEG copy"
-    path = ensure(archive, data_dir)
-    try:
-        with tarfile.open(path) as packed:
-            packed.extractall(data_dir, filter="data")
-    except (OSError, tarfile.TarError) as error:
-        raise UserError(f"{path} cannot be unpacked: {error}.") from error
+    if not (data_dir / BATCHES).is_dir():
+        _unpack(ensure(archive, data_dir), data_dir)
     return (*_official(data_dir), "full", "")
 
 
+def _unpack(archive: Path, data_dir: Path) -> None:
+    """The folder of batches, whole or not at all."""
+    try:
+        with tempfile.TemporaryDirectory(dir=data_dir, prefix=".cifar10-") as folder:
+            with tarfile.open(archive) as packed:
+                packed.extractall(folder, filter="data")
+            os.replace(Path(folder, BATCHES), data_dir / BATCHES)
+    except (OSError, EOFError, tarfile.TarError) as error:
+        raise UserError(f"{archive} cannot be unpacked: {error}.") from error
+
+
 def _official(data_dir: Path) -> tuple[Pair, Pair]:
+    """The batches of torchvision's layout, whose checksums are checked before anything in them is unpickled."""
     from torchvision.datasets import CIFAR10
 
-    try:
-        parts = [CIFAR10(str(data_dir), train=train) for train in (True, False)]
-    except (RuntimeError, ValueError, OSError) as error:
-        raise UserError(f"{data_dir / BATCHES} cannot be read: {error}.") from error
-    train, test = ((part.data, np.array(part.targets)) for part in parts)
-    return train, test
+    meta = (CIFAR10.meta["filename"], CIFAR10.meta["md5"])
+    for name, md5 in [*CIFAR10.train_list, *CIFAR10.test_list, meta]:
+        file = DataFile(f"{BATCHES}/{name}", f"md5:{md5}")
+        state = file.state(data_dir)
+        if state != "official":
+            wrong = "is missing" if state == "missing" else "is not the official file: its md5 is another"
+            raise UserError(
+                f"{data_dir / file.path} {wrong}. Delete the folder and fetch CIFAR-10 again, or choose"
+                " dataset=cifar10_jpeg."
+            )
+    train, test = (CIFAR10(str(data_dir), train=part) for part in (True, False))
+    return (train.data, np.array(train.targets)), (test.data, np.array(test.targets))
 
 
 def decoded(archive: Path, order: Path | None, cache_dir: Path) -> tuple[Pair, Pair]:

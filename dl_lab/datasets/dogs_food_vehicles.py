@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from dl_lab.datasets.augmentation import Step
 from dl_lab.datasets.batches import Residence
 from dl_lab.datasets.image_folder import image_folder
 from dl_lab.datasets.images import Source, labelled_images
@@ -39,6 +40,7 @@ def dogs_food_vehicles(
     n_per_class: int | None = None,
     mean: Sequence[float] = (),
     std: Sequence[float] = (),
+    augment: Mapping[str, Step | None] | None = None,
     n_generated: int = 256,
     residence: Residence = "auto",
     workers: int = 2,
@@ -49,7 +51,7 @@ def dogs_food_vehicles(
     are enlarged to input_shape (bilinear). The other arguments are those of image_folder.
     Raises UserError where neither is there.
     """
-    how = {"mean": mean, "std": std, "residence": residence, "workers": workers}
+    how = {"mean": mean, "std": std, "augment": augment, "residence": residence, "workers": workers}
     if source == "generated" or (Path(data_dir).expanduser() / folder).is_dir():
         return image_folder(
             folder, input_shape, n_classes, splits, data_dir, cache_dir, name="dogs_food_vehicles", source=source,

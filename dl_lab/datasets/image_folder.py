@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from dl_lab.datasets.augmentation import Step
 from dl_lab.datasets.batches import Residence
 from dl_lab.datasets.download import extract
 from dl_lab.datasets.files import data_files, ensure
@@ -56,6 +57,7 @@ def image_folder(
     unreadable: Unreadable = "error",
     mean: Sequence[float] = (),
     std: Sequence[float] = (),
+    augment: Mapping[str, Step | None] | None = None,
     n_generated: int = 256,
     residence: Residence = "auto",
     workers: int = 2,
@@ -78,7 +80,7 @@ def image_folder(
         made = generated_arrays(n_generated, input_shape, n_classes)
         return labelled_images(
             name, made, "generated", input_shape=input_shape, n_classes=n_classes, divisor=255, mean=mean, std=std,
-            residence=residence, workers=workers, class_names=names,
+            augment=augment, residence=residence, workers=workers, class_names=names,
         )  # fmt: skip
     root = Path(data_dir).expanduser() / Path(folder).expanduser()
     if not root.is_dir():
@@ -93,7 +95,7 @@ def image_folder(
         raise ValueError(f"splits {dict(splits)} mixes shares and folders")
     return _built(
         name, listing, decoding, Path(cache_dir), unreadable, n_official=n_official, limited=n_per_class, mean=mean,
-        std=std, residence=residence, workers=workers,
+        std=std, augment=augment, residence=residence, workers=workers,
     )  # fmt: skip
 
 
@@ -113,6 +115,7 @@ def food101(
     unreadable: Unreadable = "error",
     mean: Sequence[float] = (),
     std: Sequence[float] = (),
+    augment: Mapping[str, Step | None] | None = None,
     n_generated: int = 256,
     residence: Residence = "auto",
     workers: int = 2,
@@ -124,7 +127,7 @@ def food101(
     Source: Bossard, Guillaumin, Van Gool, "Food-101 - mining discriminative components with random forests", ECCV 2014.
     """
     decoding = Decoding(_three(input_shape), resize, shorter_side, convert)
-    how = {"mean": mean, "std": std, "residence": residence, "workers": workers}
+    how = {"mean": mean, "std": std, "augment": augment, "residence": residence, "workers": workers}
     if source == "generated":
         made = generated_arrays(n_generated, input_shape, n_classes)
         return labelled_images(

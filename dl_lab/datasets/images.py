@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dl_lab.datasets.augmentation import Augmentation, Step
 from dl_lab.datasets.batches import Order, Residence, TensorSplit, fingerprint, shuffled
 from dl_lab.types import Dataset, LabelledBatch
 
@@ -21,13 +22,14 @@ Arrays = Mapping[str, tuple[np.ndarray, np.ndarray]]  # split -> images (n, ...)
 
 @dataclass(frozen=True)
 class Scaled:
-    """uint8 images (batch, ...) -> float images (batch, *input_shape) divided by `divisor`, then by channel
-    (x - mean) / std where both are given."""
+    """uint8 images (batch, ...) -> float images (batch, *input_shape): divided by `divisor`, augmented where the
+    split gives draws for it, then less `mean` and divided by `std`, one of each for a channel (none: neither)."""
 
     input_shape: tuple[int, ...]
     divisor: float
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    augmentation: Augmentation | None = None
 
     def __post_init__(self) -> None:
         if {len(self.mean), len(self.std)} not in ({0}, {self.input_shape[0]}):
@@ -38,10 +40,12 @@ class Scaled:
         if any(value <= 0 for value in self.std):
             raise ValueError(f"std {list(self.std)} is not above 0")
 
-    def __call__(self, batch: LabelledBatch) -> LabelledBatch:
+    def __call__(self, batch: LabelledBatch, draws: Tensor | None = None) -> LabelledBatch:
         x = batch.x.reshape(len(batch.x), *self.input_shape).float().div_(self.divisor)
+        if draws is not None and self.augmentation is not None:
+            x = self.augmentation(x, draws)
         if self.mean:
-            x.sub_(_by_channel(self.mean, x.device)).div_(_by_channel(self.std, x.device))
+            x = x.sub_(_by_channel(self.mean, x.device)).div_(_by_channel(self.std, x.device))
         return LabelledBatch(x, batch.y)
 
 
@@ -66,14 +70,17 @@ def labelled_images(
     class_names: Sequence[str] = (),
     note: str = "",
     where: str = "",
+    augment: Mapping[str, Step | None] | None = None,
 ) -> Dataset:
     """A data set of images with one label each; `order` is that of a training epoch, `where` the file they lie in.
 
-    mean, std: of each channel in units of 1 (after the division), for (x - mean) / std; none: pixels in [0, 1].
+    mean, std: of the pixels in [0, 1], for each channel; none: no normalisation. augment: steps by name, on the
+    batches of a training epoch only.
     Raises ValueError for what does not fit the declared shape and classes: a label out of range, another image
-    size, pixels that are not numbers, a class without a training image.
+    size, pixels that are not numbers, a class without a training image, mean and std of other channels, steps that
+    cannot work on such images.
     """
-    transform = Scaled(tuple(input_shape), divisor, tuple(mean), tuple(std))
+    transform = Scaled(tuple(input_shape), divisor, tuple(mean), tuple(std), _augmentation(augment or {}, input_shape))
     columns = {
         split: _checked(f"{where or name}, {split} split", *arrays[split], input_shape, n_classes) for split in arrays
     }
@@ -81,16 +88,37 @@ def labelled_images(
     if missing:
         raise ValueError(f"{where or name}: no training image of class {', '.join(map(str, sorted(missing)))}")
     splits = {split: TensorSplit(c, transform, order, residence, workers) for split, c in columns.items()}
+    if transform.augmentation is not None:
+        splits["train"] = replace(splits["train"], n_draws=transform.augmentation.n_draws)
     content = fingerprint(*[column for split in columns.values() for column in split])
     train, val, test = (splits[split] for split in ("train", "val", "test"))
     names = tuple(class_names)
     counts = {split: _class_counts(c.y, names or range(n_classes)) for split, c in columns.items()}
-    extras = {"class_counts": counts}
-    return Dataset(name, label, train, val, test, content, class_names=names, note=note, extras=extras)
+    return Dataset(
+        name,
+        label,
+        train,
+        val,
+        test,
+        content,
+        class_names=names,
+        note=note,
+        extras={"class_counts": counts},
+        preprocessing={"divisor": divisor, "mean": list(mean), "std": list(std)} if mean else {},
+    )
 
 
 def _class_counts(labels: Tensor, names: Sequence[Any]) -> dict[str, int]:
     return dict(zip(map(str, names), torch.bincount(labels, minlength=len(names)).tolist(), strict=True))
+
+
+def _augmentation(steps: Mapping[str, Step | None], input_shape: Sequence[int]) -> Augmentation | None:
+    """None for no steps. Raises ValueError for a step that cannot work on such images."""
+    augmentation = Augmentation(steps)
+    if not augmentation.n_draws:
+        return None
+    augmentation(torch.zeros(1, *input_shape), torch.zeros(1, augmentation.n_draws))
+    return augmentation
 
 
 def _checked(

@@ -1,8 +1,11 @@
-"""CIFAR-10: the JPEG copy in the official order and from the cache, the exact mean over channels, splits."""
+"""CIFAR-10: the official batches and their checksums, the JPEG copy in the official order and from the cache, the exact
+mean over channels, splits."""
 
 from __future__ import annotations
 
+import hashlib
 import io
+import pickle
 import tarfile
 from pathlib import Path
 
@@ -16,8 +19,9 @@ from dl_lab.datasets.cifar10 import CLASS_NAMES, cifar10
 from dl_lab.types import UserError
 
 CONF = yaml.safe_load(Path(dl_lab.conf.__file__).with_name("dataset").joinpath("cifar10.yaml").read_text())
-del CONF["_target_"]
+del CONF["_target_"], CONF["defaults"]
 GREY = {"input_shape": [1, 32, 32], "shuffle": False}
+STORED = {"split_by": "numpy", "split_seed": 0}
 
 
 @pytest.fixture
@@ -51,7 +55,7 @@ def build(folder, **changes):
 
 def test_jpeg_copy_comes_in_the_listed_order_and_is_called_part(copy):
     folder, order = copy
-    dataset = build(folder)
+    dataset = build(folder, **STORED)
     assert (dataset.label, dataset.note) == ("part", "JPEG copy")
     assert (len(dataset.train), len(dataset.val), len(dataset.test)) == (29, 1, 10)
     labels = [CLASS_NAMES.index(path.split("/")[1]) for path in order]
@@ -107,3 +111,112 @@ def test_generated_needs_no_file_and_stays_in_range():
 def test_other_shapes_are_refused():
     with pytest.raises(ValueError, match=r"\[3, 28, 28\] is neither"):
         cifar10(**{**CONF, "source": "generated", "input_shape": [3, 28, 28]})
+
+
+# -- the official batches -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def official(tmp_path, monkeypatch):
+    """A data folder with batches in the official format, 20 images each, whose checksums torchvision is told."""
+    from torchvision.datasets import CIFAR10
+
+    folder = tmp_path / "data" / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    lists = {"train_list": [], "test_list": []}
+    for name in [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]:
+        content = {"data": rng.integers(0, 256, (20, 3072), dtype=np.uint8), "labels": [*range(10), *range(10)]}
+        lists["test_list" if name == "test_batch" else "train_list"].append([name, write(folder / name, content)])
+    meta = {"filename": "batches.meta", "key": "label_names"}
+    meta["md5"] = write(folder / "batches.meta", {"label_names": list(CLASS_NAMES)})
+    for attribute, value in {**lists, "meta": meta}.items():
+        monkeypatch.setattr(CIFAR10, attribute, value)
+    return tmp_path
+
+
+def write(path: Path, content: object) -> str:
+    raw = pickle.dumps(content)
+    path.write_bytes(raw)
+    return hashlib.md5(raw).hexdigest()
+
+
+def stored(folder: Path, name: str) -> np.ndarray:
+    return pickle.loads((folder / "data" / "cifar-10-batches-py" / name).read_bytes())["data"].reshape(-1, 3, 32, 32)
+
+
+def test_official_batches_are_full_and_keep_their_pixels(official):
+    dataset = build(official, n_val=10)
+    assert (dataset.label, dataset.note) == ("full", "")
+    assert (len(dataset.train), len(dataset.val), len(dataset.test)) == (90, 10, 20)
+    x = next(dataset.test.batches(20)).x * 255
+    np.testing.assert_array_equal(x.round().byte().numpy(), stored(official, "test_batch"))
+
+
+def test_the_split_is_random_split_under_the_seed(official):
+    dataset = build(official, n_val=10, split_seed=43)
+    torch.manual_seed(43)
+    train, val = torch.utils.data.random_split(range(100), [90, 10])
+    every = np.concatenate([stored(official, f"data_batch_{i}") for i in range(1, 6)])
+    for split, indices in ((dataset.train, train.indices), (dataset.val, val.indices)):
+        x = (next(split.batches(100)).x * 255).round().byte().numpy()
+        np.testing.assert_array_equal(x, every[indices])
+
+
+def test_a_reduced_training_set_is_a_part_that_says_so(official):
+    dataset = build(official, n_val=10, n_train=40)
+    assert (dataset.label, dataset.note, len(dataset.train)) == ("part", "40 training images", 40)
+    whole = build(official, n_val=10)
+    assert torch.equal(next(dataset.train.batches(40)).x, next(whole.train.batches(40)).x)
+    with pytest.raises(ValueError, match="n_train 91 is not between 1 and the 90"):
+        build(official, n_val=10, n_train=91)
+
+
+@pytest.mark.parametrize(("name", "change"), [("data_batch_3", b"x"), ("batches.meta", None), ("test_batch", b"")])
+def test_an_unofficial_file_is_named_before_it_is_unpickled(official, name, change):
+    path = official / "data" / "cifar-10-batches-py" / name
+    if change is None:
+        path.unlink()
+    else:
+        path.write_bytes(change)
+    with pytest.raises(UserError, match=rf"{name} is (missing|not the official file).*dataset=cifar10_jpeg"):
+        build(official)
+
+
+def test_the_archive_is_unpacked_once_whole(official):
+    data = official / "data"
+    archive = data / "cifar-10-python.tar.gz"
+    with tarfile.open(archive, "w:gz") as packed:
+        packed.add(data / "cifar-10-batches-py", "cifar-10-batches-py")
+    for path in (data / "cifar-10-batches-py").iterdir():
+        path.unlink()
+    (data / "cifar-10-batches-py").rmdir()
+    assert build(official, n_val=10).label == "full"
+    assert sorted(path.name for path in data.iterdir()) == ["cifar-10-batches-py", "cifar-10-python.tar.gz"]
+
+
+def test_a_broken_official_archive_leaves_nothing_behind(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "cifar-10-python.tar.gz").write_bytes(b"\x1f\x8b not really")
+    with pytest.raises(UserError, match=r"cifar-10-python.tar.gz cannot be unpacked"):
+        build(tmp_path)
+    assert [path.name for path in data.iterdir()] == ["cifar-10-python.tar.gz"]
+
+
+def test_which_copy_is_read_is_chosen(copy, official):
+    folder, _ = copy
+    assert build(folder).label == "full", "the official one where both are there"
+    assert build(folder, copy="jpeg").note == "JPEG copy"
+    with pytest.raises(UserError, match="does not exist"):
+        build(folder / "nowhere", copy="jpeg")
+
+
+def test_normalised_by_channel_and_the_run_is_told(official):
+    plain, scaled = build(official, n_val=10), build(official, n_val=10, mean=[0.5, 0.4, 0.3], std=[0.1, 0.2, 0.5])
+    x, y = (next(dataset.train.batches(10)).x for dataset in (plain, scaled))
+    torch.testing.assert_close(y[:, 2], (x[:, 2] - 0.3) / 0.5)
+    assert scaled.preprocessing == {"divisor": 255, "mean": [0.5, 0.4, 0.3], "std": [0.1, 0.2, 0.5]}
+    assert scaled.fingerprint == plain.fingerprint
+    with pytest.raises(ValueError, match="not one number for each of 3 channels"):
+        build(official, n_val=10, mean=[0.5], std=[0.5])
