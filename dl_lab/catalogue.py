@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import re
 from collections.abc import Iterator, Mapping
@@ -80,15 +81,41 @@ def groups(config_dir: str | None = None) -> dict[str, list[str]]:
 
 def entries(group: str, config_dir: str | None = None) -> list[Entry]:
     """The YAMLs of a group by name. Raises ConfigError, with file and line, for one that is no YAML."""
-    paths = {path.stem: path for root in folders(config_dir) for path in (root / group).glob("*.yaml")}
-    return [_entry(paths[name]) for name in sorted(paths)]
+    return list(_Entries(group, config_dir).values())
 
 
 def experiments(config_dir: str | None = None) -> list[Experiment]:
     """All experiments, with what each one chooses."""
-    found = {entry.name: entry for entry in entries("experiment", config_dir)}
-    procedures = {entry.name: entry for entry in entries("procedure", config_dir)}
+    found, procedures = _Entries("experiment", config_dir), _Entries("procedure", config_dir)
     return [_experiment(entry, found, procedures) for entry in found.values()]
+
+
+def experiment(name: str, config_dir: str | None = None) -> Experiment | None:
+    """The experiment of that name, reading only the files it stands on; None where there is none."""
+    found = _Entries("experiment", config_dir)
+    return _experiment(found[name], found, _Entries("procedure", config_dir)) if name in found else None
+
+
+class _Entries(Mapping[str, Entry]):
+    """The YAMLs of a group, by name in order, each read when it is first asked for (1 ms and more apiece)."""
+
+    def __init__(self, group: str, config_dir: str | None = None) -> None:
+        paths = {path.stem: path for root in folders(config_dir) for path in (root / group).glob("*.yaml")}
+        self._paths, self._read = dict(sorted(paths.items())), dict[str, Entry]()
+
+    def __getitem__(self, name: str) -> Entry:
+        if name not in self._read:
+            self._read[name] = _entry(self._paths[name])
+        return self._read[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._paths
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
 
 
 def _entry(path: Path) -> Entry:
@@ -164,6 +191,7 @@ def _experiment(entry: Entry, found: Mapping[str, Entry], procedures: Mapping[st
     )
 
 
+@functools.cache
 def _main_defaults() -> dict[str, Any]:
     return _choices(parse(read_text(SHIPPED / "config.yaml"), SHIPPED / "config.yaml").get("defaults", []))
 

@@ -127,9 +127,7 @@ def _harmless(override: str) -> bool:
 def _shipped(choices: Mapping[str, str]) -> catalogue.Experiment | None:
     """The experiment as dl-lab ships it; None for none, and for a user's own."""
     name = choices.get("experiment", "")
-    if not (catalogue.SHIPPED / "experiment" / f"{name}.yaml").is_file():
-        return None
-    return next(entry for entry in catalogue.experiments() if entry.name == name)
+    return catalogue.experiment(name)
 
 
 def _data(dataset: Mapping[str, Any]) -> str:

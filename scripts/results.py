@@ -87,7 +87,7 @@ HARMLESS = (
 def _is_as_published(command: str, dataset: str, config: dict[str, Any]) -> bool:
     """Whether a run is the experiment of its published figures: that data set (or a part of it), its own settings."""
     words = as_mapping(command.split()[1:])
-    experiment = next((e for e in catalogue.experiments() if e.name == words.get("experiment")), None)
+    experiment = catalogue.experiment(words.get("experiment", ""))
     if experiment is None or (dataset and not experiment.dataset.startswith(dataset)):
         return False
     own = Composer().compose([f"experiment={experiment.name}"]).config

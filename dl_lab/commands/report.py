@@ -48,8 +48,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def questions(found: Outcome) -> list[str]:
     """The questions of the sweep's experiments, as dl-lab ships them."""
     names = dict.fromkeys(str(record.config.get("experiment", "")) for record in found.records)
-    known = {entry.name: entry.question for entry in catalogue.experiments()} if any(names) else {}
-    return [known[name] for name in names if known.get(name)]
+    known = [catalogue.experiment(name) for name in names]
+    return [experiment.question for experiment in known if experiment and experiment.question]
 
 
 def commands(found: Outcome) -> list[str]:

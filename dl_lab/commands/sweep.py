@@ -32,17 +32,19 @@ def main(argv: Sequence[str]) -> int:
     from rich.console import Console
 
     options = parse(argv)
-    composer = configs.Composer(options.config_dir, options.config_name)
-    expanded = expand(composer, options)
-    keys = expanded.keys()
-    console = Console(highlight=False)
-    first = composer.compose([*expanded.fixed, *expanded.jobs()[0]])
-    layout = lanes.plan_layout(first.config["lanes"], _device(first.config), first.config["threads"])
-    fresh = first.config["job_process"] == "fresh"
-    schedule = lanes.Schedule(layout, _prepare_nothing if fresh else _prepare, _work_fresh if fresh else _work)
-    if not options.dry_run:
+    schedule = lanes.Schedule(lanes.Layout(("",), 1, 1), _prepare, _work)
+    if not options.dry_run and not lanes.visible_gpus():
         schedule.open()  # imports torch while the jobs are composed
     try:
+        composer = configs.Composer(options.config_dir, options.config_name)
+        expanded = expand(composer, options)
+        keys = expanded.keys()
+        console = Console(highlight=False)
+        first = composer.compose([*expanded.fixed, *expanded.jobs()[0]])
+        layout = lanes.plan_layout(first.config["lanes"], _device(first.config), first.config["threads"])
+        schedule.layout = layout
+        if not options.dry_run:
+            schedule.open()
         sweep = make_plan(composer, options, expanded)
         if not options.dry_run:
             sweep.lock()
@@ -171,15 +173,16 @@ def run(
 ) -> int:
     """Run the jobs and report; the exit status of the sweep."""
     facts = {**describe_environment(command), "code": sweep.code}
-    datasets = {configs.key_of(job.config["procedure"].get("dataset")): job.config for job in todo}
-    for server in schedule.servers:
-        server.prepare(
-            {"datasets": [{"procedure": {"dataset": c["procedure"].get("dataset")}} for c in datasets.values()]}
-        )
+    shared = [job.config for job in todo if job.config["job_process"] != "fresh"]
+    datasets = {configs.key_of(config["procedure"].get("dataset")): config for config in shared}
+    if datasets:
+        wanted = [{"procedure": {"dataset": config["procedure"].get("dataset")}} for config in datasets.values()]
+        for server in schedule.servers:
+            server.prepare({"datasets": wanted})
     for job in todo:
         if job.action == "retry":
             plan.set_aside(sweep.folder / job.name)
-    orders = {job.number: _orders(sweep, job, facts) for job in todo}
+    orders = {job.number: _orders(sweep, job, facts, schedule.layout.threads) for job in todo}
     metric = (sweep.jobs[0].config["procedure"].get("trainer") or {}).get("monitor", "")
     with view.View(console, sweep.jobs, keys, metric) as shown:
         schedule.observe = lambda event: _observe(shown, sweep, event)
@@ -198,8 +201,9 @@ def run(
     return 1 if failed else 0
 
 
-def _orders(sweep: plan.Sweep, job: plan.Job, facts: Mapping[str, Any]) -> dict[str, Any]:
+def _orders(sweep: plan.Sweep, job: plan.Job, facts: Mapping[str, Any], threads: int) -> dict[str, Any]:
     return {
+        "threads": threads,
         "folder": str(sweep.folder / job.name),
         "config": job.config,
         "choices": job.choices,
@@ -248,33 +252,23 @@ def _prepare(orders: Mapping[str, Any]) -> None:
     gc.freeze()
 
 
-def _prepare_nothing(orders: Mapping[str, Any]) -> None:
-    """job_process=fresh: every job imports and loads for itself."""
-
-
 def _work(job: int, orders: Mapping[str, Any], send: Any) -> int:
-    """In a child: check jobs, or run one."""
+    """In a child: check jobs, or run one, here or (job_process=fresh) in a new interpreter."""
     if "check" in orders:
         return _check_here(orders["check"], send)
+    lanes.set_threads(orders["threads"])
+    if orders["config"]["job_process"] == "fresh":
+        return guarded(lambda: _become(orders))
     import torch
 
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    torch.set_num_threads(orders["threads"])
     return guarded(lambda: perform(make_run(orders), job, orders, send))
 
 
-def _work_fresh(job: int, orders: Mapping[str, Any], send: Any) -> int:
-    """In a child: make the run folder, then become a new interpreter that runs it."""
-    if "check" in orders:
-        return _check_here(orders["check"], send)
-
-    def become() -> int:
-        folder = make_run(orders).folder
-        os.execv(
-            sys.executable,
-            [sys.executable, "-m", "dl_lab.commands._start", str(folder), str(int(orders["solo"]))],
-        )
-
-    return guarded(become)
+def _become(orders: Mapping[str, Any]) -> int:
+    """Make the run's folder, then turn this process into an interpreter that runs what is in it."""
+    folder, solo = make_run(orders).folder, str(int(orders["solo"]))
+    os.execv(sys.executable, [sys.executable, "-m", "dl_lab.commands._start", str(folder), solo])
 
 
 def _check_here(numbered: Sequence[tuple[int, Mapping[str, Any], bool]], send: Any) -> int:

@@ -34,8 +34,8 @@ def main(argv: Sequence[str]) -> int:
     if any(word.split("=")[0] in HYDRA_FLAGS for word in argv):
         return _hydra(argv)
     options = parse(argv)
-    composer = configs.Composer(options.config_dir, options.config_name)
-    if options.multirun or composer.is_multirun(options.overrides):
+    composer = None if options.multirun else configs.Composer(options.config_dir, options.config_name)
+    if composer is None or composer.is_multirun(options.overrides):
         from dl_lab.commands import sweep
 
         return sweep.main([word for word in argv if word not in ("-m", "--multirun")])

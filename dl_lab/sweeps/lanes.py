@@ -74,6 +74,11 @@ def visible_gpus() -> list[str]:
     return []
 
 
+def set_threads(n: int) -> None:
+    """What torch and its libraries read when they load; torch.set_num_threads afterwards."""
+    os.environ.update({name: str(n) for name in THREAD_VARIABLES})
+
+
 def die_with_parent() -> None:
     """Ask the kernel (Linux) to kill this process when its parent dies."""
     if sys.platform == "linux":
@@ -87,7 +92,7 @@ def die_with_parent() -> None:
 class Server:
     """A process that forks children on command; `prepare` runs in it once, `work` in each child."""
 
-    def __init__(self, device: str, threads: int, prepare: Prepare, work: Work) -> None:
+    def __init__(self, device: str, prepare: Prepare, work: Work) -> None:
         self.device, self.running = device, set[int]()
         command_read, self._commands = os.pipe()
         self.events, event_write = os.pipe()
@@ -106,7 +111,7 @@ class Server:
             if os.getppid() != parent:
                 os._exit(1)
             os.setsid()
-            _serve(device, threads, prepare, work, command_read, event_write)
+            _serve(device, prepare, work, command_read, event_write)
         finally:
             os._exit(1)
 
@@ -134,7 +139,9 @@ class Server:
         return [json.loads(line) for line in lines if line]
 
     def close(self) -> None:
-        self._send({"quit": True})
+        """End the server at once, and whatever still runs in it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
         for descriptor in (self._commands, self.events):
             with contextlib.suppress(OSError):
                 os.close(descriptor)
@@ -142,8 +149,8 @@ class Server:
             os.waitpid(self.pid, 0)
 
 
-def _serve(device: str, threads: int, prepare: Prepare, work: Work, commands: int, events: int) -> None:
-    os.environ.update({name: str(threads) for name in THREAD_VARIABLES})
+def _serve(device: str, prepare: Prepare, work: Work, commands: int, events: int) -> None:
+    set_threads(1)  # a server must be free of threads; its children have their own number
     if device:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -171,9 +178,7 @@ def _serve(device: str, threads: int, prepare: Prepare, work: Work, commands: in
             open_ended = bool(chunk)
             *lines, buffer = (buffer + chunk).split(b"\n")
             for command in map(json.loads, lines):
-                if "quit" in command:
-                    open_ended = False
-                elif "prepare" in command:
+                if "prepare" in command:
                     children.dismiss()  # what they were forked from is no longer what a job needs
                     prepare(command["prepare"])
                 elif "signal" in command:
@@ -305,11 +310,14 @@ class Schedule:
     OUT_OF_MEMORY = 75
 
     def open(self) -> None:
-        """Start the servers; they import and load while the caller goes on."""
-        self.servers = [self._server(device) for device in self.layout.devices]
+        """Start the servers of the layout that do not run yet; they import and load while the caller goes on."""
+        ready = {server.device: server for server in self.servers}
+        self.servers = [ready.pop(device, None) or self._server(device) for device in self.layout.devices]
+        for server in ready.values():
+            server.close()
 
     def _server(self, device: str) -> Server:
-        return Server(device, self.layout.threads, self.prepare, self.work)
+        return Server(device, self.prepare, self.work)
 
     def ask(self, orders: Mapping[str, Any]) -> Event:
         """Run something in a child of the first server and return the one event it sends before it ends."""
@@ -430,10 +438,8 @@ class Schedule:
     def close(self) -> None:
         """End the servers; jobs that still run end with them."""
         for server in self.servers:
-            if server.running:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(server.pid, signal.SIGKILL)
             server.close()
+        self.servers = []
 
 
 def _slots_for(event: Event) -> int:
