@@ -176,6 +176,52 @@ def confusion_matrix(counts: Sequence[Sequence[int]], names: Sequence[str], titl
     return figure
 
 
+def gradient_norms(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
+    """Norms by step (rows, column "step") and layer (the other columns, input first), each on a logarithmic scale:
+    all of them as a heat map; over the steps; over the layers, at the first, middle and last step.
+    """
+    import numpy as np
+    from matplotlib import colormaps
+    from matplotlib.colors import LogNorm
+
+    layers = [key for key in rows[0] if key != "step"]
+    steps = [row["step"] for row in rows]
+    values = np.ma.masked_less_equal([[row[layer] for row in rows] for layer in layers], 0)
+    names = [_short(layer) for layer in layers]
+    figure, (heat, lines, profile) = panels([title, "over the steps", "over the layers"], size=(5.6, 4.6))
+    figure.subplots_adjust(left=0.1, wspace=0.28, bottom=0.2)
+    positive = values.compressed()
+    scale = LogNorm(positive.min(), max(positive.max(), positive.min() * 10)) if len(positive) else None
+    image = heat.imshow(values, aspect="auto", norm=scale, cmap="viridis", interpolation="nearest")
+    shown = range(0, len(layers), -(-len(layers) // 24))
+    heat.set_yticks(shown, [names[i] for i in shown], fontsize=7)
+    ticks = sorted({round(i) for i in np.linspace(0, len(steps) - 1, min(len(steps), 6))})
+    heat.set_xticks(ticks, [str(steps[i]) for i in ticks])
+    heat.set_xlabel("step")
+    figure.colorbar(image, ax=heat, pad=0.02)
+    chosen = sorted({round(i) for i in np.linspace(0, len(layers) - 1, min(len(layers), 6))})
+    colours = colormaps["viridis"](np.linspace(0.9, 0, len(layers)))
+    for i in range(len(layers)):
+        label, width = (names[i], 1.5) if i in chosen else (None, 0.6)
+        lines.plot(
+            steps, values[i], color=colours[i], lw=width, label=label, marker="o" if len(steps) < 25 else None, ms=3
+        )
+    lines.set_xlabel("step")
+    profile.set_xlabel("layer")
+    for colour, i in zip(COLOURS, sorted({0, len(steps) // 2, len(steps) - 1}), strict=False):
+        profile.plot(range(len(layers)), values[:, i], color=colour, label=f"step {steps[i]}", marker="o", ms=3)
+    profile.set_xticks(shown, [names[i] for i in shown], fontsize=7, rotation=90)
+    for axis in (lines, profile):
+        axis.set_yscale("log")
+        axis.grid(axis="y", alpha=0.3)
+        axis.legend(frameon=False, fontsize=7)
+    return figure
+
+
+def _short(name: str, length: int = 18) -> str:
+    return name if len(name) <= length else "…" + name[1 - length :]
+
+
 def decision_regions(
     panels: Mapping[str, Callable[[Any], Any]],
     boundaries: Mapping[str, Callable[[Any], Any]],

@@ -218,12 +218,13 @@ class Run:
 
     def log(self, metrics: Metrics, step: int, epoch: int, timings: Metrics | None = None) -> None:
         """Append one record; values go to metrics.jsonl, what depends on the machine's speed to timings.jsonl."""
-        self._append("metrics.jsonl", {"epoch": epoch, "step": step, **metrics})
+        self.append("metrics.jsonl", {"epoch": epoch, "step": step, **metrics})
         if timings:
-            self._append("timings.jsonl", {"epoch": epoch, "step": step, "time": now(), **timings})
+            self.append("timings.jsonl", {"epoch": epoch, "step": step, "time": now(), **timings})
         self.board.scalars({**metrics, **{f"speed/{name}": value for name, value in (timings or {}).items()}}, step)
 
-    def _append(self, name: str, record: Mapping[str, Any]) -> None:
+    def append(self, name: str, record: Mapping[str, Any]) -> None:
+        """Append one record to a file that only grows; it ends in .jsonl."""
         try:
             with open(self.folder / name, "a", encoding="utf-8") as file:
                 file.write(to_json(record) + "\n")
@@ -240,7 +241,7 @@ class Run:
 
     def fingerprints(self, step: int, weights: Mapping[str, str]) -> None:
         """Append the fingerprint of every weight after `step` updates to weights.jsonl, for `dl-lab verify`."""
-        self._append("weights.jsonl", {"step": step, "weights": weights})
+        self.append("weights.jsonl", {"step": step, "weights": weights})
 
     def records(self, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
         return read_records(self.folder / name)

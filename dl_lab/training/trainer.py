@@ -65,6 +65,9 @@ class Callback(Protocol):
     def fit_start(self, session: Session) -> None:
         """Before the first update, also of a resumed fit."""
 
+    def update_start(self, session: Session) -> None:
+        """Before every update, `session.step` of them being done; costs nothing where it is left out."""
+
     def progress(self, session: Session) -> None:
         """A few times a second while training."""
 
@@ -72,7 +75,7 @@ class Callback(Protocol):
         """After an epoch's validation; metrics by full name ("val/loss")."""
 
     def fit_end(self, session: Session, tally: Tally, metrics: Metrics) -> None:
-        """After the test split was judged: its tally, and the final metrics."""
+        """After the test split was judged: its tally, and the final metrics; what is added to them is recorded."""
 
     def close(self, session: Session) -> None:
         """Always at the end, also after an error."""
@@ -169,7 +172,10 @@ class Trainer:
         learner, recent = session.learner, []
         started, drained, first = time.perf_counter(), time.perf_counter(), session.batch
         split = session.dataset.train
+        watching = [callback for callback in self.callbacks.values() if _watches_updates(callback)]
         for batch in split.epoch(session.batch_size, self.seed, session.epoch, start=session.batch):
+            for callback in watching:
+                callback.update_start(session)
             recent.append(learner.update(batch))
             session.batch += 1
             session.step += 1
@@ -270,9 +276,9 @@ class Trainer:
             chosen, epoch = session.best["metrics"], session.best["epoch"]
         tally = self._judge(session, session.dataset.test)
         metrics = {**chosen, **read_tally(tally, "test/")}
-        run.log(read_tally(tally, "test/"), session.step, session.epoch)
-        run.board.scalars({f"final/{name}": value for name, value in metrics.items()}, session.step)
         self._call("fit_end", session, tally, metrics)
+        run.log({k: v for k, v in metrics.items() if k not in chosen}, session.step, session.epoch)
+        run.board.scalars({f"final/{name}": value for name, value in metrics.items()}, session.step)
         n_parameters, n_trainable = learner.n_parameters()
         run.finish(
             metrics,
@@ -343,6 +349,10 @@ class Trainer:
     def _call(self, hook: str, session: Session, *arguments: Any) -> None:
         for callback in self.callbacks.values():
             getattr(callback, hook)(session, *arguments)
+
+
+def _watches_updates(callback: Callback) -> bool:
+    return type(callback).update_start is not Callback.update_start
 
 
 def _ratios(entries: list[Ratio]) -> list[Ratio]:
