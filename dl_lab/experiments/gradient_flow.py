@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from dl_lab import plots
 from dl_lab.run import Run
 from dl_lab.training.gradient_norms import LayerGradients
 from dl_lab.training.trainer import choose_device
-from dl_lab.types import LabelledBatch, Metrics, Task
+from dl_lab.types import LabelledBatch, Metrics, Task, UserError
 
 KINDS = ("output", "weight")
 
@@ -31,7 +32,7 @@ class GradientFlow:
     weight: `<net>/<kind>/conv_<i>` for the convolutions in `marked` that the net has, `<net>/<kind>/conv_<j>_to_<i>`
     for neighbours i < j among them and for the first and last (how many times larger the later one's is), and
     `<net>/<kind>/spread`, the largest norm over the smallest of all convolutions.
-    Raises ValueError for a net with fewer than two convolutions.
+    Raises UserError for a net with fewer than two convolutions.
     """
 
     models: Mapping[str, nn.Module]
@@ -67,8 +68,8 @@ class GradientFlow:
         model.to(device).train()
         convolutions = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
         if len(convolutions) < 2:
-            raise ValueError(
-                f"{type(model).__name__} has {len(convolutions)} convolutions: there is no flow to measure"
+            raise UserError(
+                f"{type(model).__name__} has {len(convolutions)} convolutions: there is no flow to measure."
             )
         watched = LayerGradients(model, KINDS)
         loss, _ = self.task.loss(model, LabelledBatch(x.to(device), y.to(device)))
@@ -80,7 +81,7 @@ class GradientFlow:
 
     def _figures(self, norms: Sequence[float]) -> Metrics:
         marked = [i for i in self.marked if i <= len(norms)]
-        pairs = [*zip(marked, marked[1:], strict=False), *([(marked[0], marked[-1])] if len(marked) > 2 else [])]
+        pairs = [*pairwise(marked), *([(marked[0], marked[-1])] if len(marked) > 2 else [])]
         return {
             **{f"conv_{i}": norms[i - 1] for i in marked},
             **{f"conv_{j}_to_{i}": _ratio(norms[j - 1], norms[i - 1]) for i, j in pairs},
