@@ -84,7 +84,8 @@ class Callback(Protocol):
         """What an exact continuation needs: plain types only."""
         return {}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what state_dict gave."""
 
 
 class Trainer:
