@@ -249,10 +249,14 @@ class Experiment(Protocol):
 
 
 class Predictor(Protocol):
-    """What `dl-lab predict RUN FILE` does: the run's weights and preprocessing on something new."""
+    """What `dl-lab predict RUN FILE|TEXT` does: the run's weights and preprocessing on something new.
+
+    One that also takes a text says so by an attribute `reads_text: bool = True`.
+    """
 
     def __call__(
-        self, path: Path, weights: Mapping[str, Tensor], preprocessing: Mapping[str, Any]
+        self, new: Any, weights: Mapping[str, Tensor], preprocessing: Mapping[str, Any]
     ) -> Sequence[Mapping[str, Any]]:
-        """Rows of one table, in the units of the file. Raises UserError for a file that cannot be used."""
+        """Rows of one table, in the units of the file (a Path; a text is a str). Raises UserError for what cannot be
+        used."""
         ...

@@ -1,7 +1,7 @@
-"""dl-lab predict: put a new file through a finished run.
+"""dl-lab predict: put a new file, or a text, through a finished run.
 
 What a run predicts is in its config (predictor): a forecast of the rows after a series, a score of each of
-them.
+them, the class of a text.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,9 +32,7 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(f"{folder} cannot predict: its config names no predictor.")
     for override in options.overrides:
         change(config["predictor"], override)
-    if not options.file.is_file():
-        raise UserError(f"{options.file} is not a file.")
-    rows = predict(folder, config, options.file)
+    rows = predict(folder, config, options.input)
     text = table(rows)
     if options.to is None:
         print(text, end="")
@@ -46,7 +46,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     summary, _, more = (__doc__ or "").partition("\n\n")
     parser = argparse.ArgumentParser(prog="dl-lab predict", description=summary, epilog=more, allow_abbrev=False)
     parser.add_argument("run", metavar="RUN", help="a run's folder, the id at the end of its name, or last")
-    parser.add_argument("file", metavar="FILE", type=Path, help="new data, written like what the run learned from")
+    parser.add_argument(
+        "input", metavar="FILE|TEXT", help="new data, written like what the run learned from; a text in quotes"
+    )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="of the predictor: layout.repair=[sort,gaps]")
     parser.add_argument("--to", type=Path, metavar="CSV", help="write the rows there, not to the screen")
     parser.add_argument(
@@ -71,8 +73,8 @@ def change(config: dict[str, Any], override: str) -> None:
         raise ConfigError(f"{override!r} is not an override like key=value: {error}.") from error
 
 
-def predict(folder: Path, config: Mapping[str, Any], file: Path) -> Sequence[Mapping[str, Any]]:
-    """The predictor's rows of a file, with the weights that the run was tested with."""
+def predict(folder: Path, config: Mapping[str, Any], given: str) -> Sequence[Mapping[str, Any]]:
+    """The predictor's rows of a file, or of a text, with the weights that the run was tested with."""
     from dl_lab.training import checkpoints
 
     if state_of(folder) != "done":
@@ -81,7 +83,18 @@ def predict(folder: Path, config: Mapping[str, Any], file: Path) -> Sequence[Map
     kind = (read_json(folder / "summary.json") or {}).get("weights", "best")
     weights = checkpoints.load_weights(folder / "checkpoints" / f"{kind}.safetensors")
     predictor: Predictor = configs.build(config, "predictor")
-    return predictor(file, weights, read_json(folder / "preprocessing.json") or {})
+    new = file_or_text(given, getattr(predictor, "reads_text", False))
+    return predictor(new, weights, read_json(folder / "preprocessing.json") or {})
+
+
+def file_or_text(given: str, reads_text: bool) -> Path | str:
+    """A file that is there, else the text itself. Raises UserError for what must be, or looks like, a file's name."""
+    if os.path.isfile(given):
+        return Path(given)
+    like_a_name = not re.search(r"\s", given.strip()) and re.search(r"/|\.\w+$", given)
+    if not reads_text or like_a_name:
+        raise UserError(f"{given} is not a file.")
+    return given
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:

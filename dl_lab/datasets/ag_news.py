@@ -16,12 +16,11 @@ import torch
 
 from dl_lab.datasets.batches import Order, Residence, TensorSplit, fingerprint, shuffled
 from dl_lab.datasets.files import data_files, ensure
-from dl_lab.datasets.text import Vocabulary, bags_of_words, basic_english
+from dl_lab.datasets.text import Vocabulary, bags_of_words, basic_english, generated_texts
 from dl_lab.types import Dataset, LabelledBatch, UserError
 
 CLASS_NAMES = ("World", "Sports", "Business", "Sci/Tech")
 COLUMNS = ("label", "title", "description")
-GENERATED_WORDS = 1500  # in the generated texts: more than the usual vocabulary
 
 
 class News(NamedTuple):
@@ -55,15 +54,7 @@ def ag_news(
     size = math.prod(input_shape)
     if n_classes != len(CLASS_NAMES):
         raise ValueError(f"AG News has {len(CLASS_NAMES)} classes, not {n_classes}")
-    if source == "generated":
-        rows, label, note = generated_rows(n_generated), "generated", ""
-    else:
-        entries = data_files(files)
-        train, test = (read_rows(ensure(file, Path(data_dir))) for file in entries)
-        rows = split_rows(train, test, n_train, n_val, n_test, split_seed)
-        official = all(file.state(Path(data_dir)) == "official" for file in entries)
-        label = "full" if official else "part"
-        note = f"{len(rows['train']):,} of {len(train):,} training rows, drawn with seed {split_seed}"
+    rows, label, note = chosen_rows(files, data_dir, source, n_train, n_val, n_test, split_seed, n_generated)
     tokens = {split: [basic_english(news.text) for news in chosen] for split, chosen in rows.items()}
     vocabulary = Vocabulary.of(tokens["train"], size)
     columns = {
@@ -84,6 +75,28 @@ def ag_news(
 
 def _as_float(batch: LabelledBatch) -> LabelledBatch:
     return LabelledBatch(batch.x.float(), batch.y)
+
+
+def chosen_rows(
+    files: Sequence[Mapping[str, Any]],
+    data_dir: str,
+    source: Literal["real", "generated"],
+    n_train: int | None,
+    n_val: int,
+    n_test: int | None,
+    split_seed: int,
+    n_generated: int,
+    val_from: Literal["train", "test"] = "test",
+) -> tuple[dict[str, list[News]], Literal["full", "part", "generated"], str]:
+    """The rows of train, val and test, how much of the release they are, and what must be said about them."""
+    if source == "generated":
+        return generated_rows(n_generated), "generated", ""
+    entries = data_files(files)
+    train, test = (read_rows(ensure(file, Path(data_dir))) for file in entries)
+    rows = split_rows(train, test, n_train, n_val, n_test, split_seed, val_from)
+    official = all(file.state(Path(data_dir)) == "official" for file in entries)
+    note = f"{len(rows['train']):,} of {len(train):,} training rows, drawn with seed {split_seed}"
+    return rows, "full" if official else "part", note
 
 
 def read_rows(path: Path) -> list[News]:
@@ -120,9 +133,15 @@ def _checked(where: str, row: Sequence[str]) -> News:
 
 
 def split_rows(
-    train: Sequence[News], test: Sequence[News], n_train: int | None, n_val: int, n_test: int | None, seed: int
+    train: Sequence[News],
+    test: Sequence[News],
+    n_train: int | None,
+    n_val: int,
+    n_test: int | None,
+    seed: int,
+    val_from: Literal["train", "test"] = "test",
 ) -> dict[str, list[News]]:
-    """Both files shuffled by one generator, train first; the start of it is train, that of test is val, then test.
+    """Both files shuffled by one generator, train first; n_val rows from the start of `val_from`, the others after.
 
     None: all that is left. Raises ValueError where the files are too short.
     """
@@ -130,25 +149,22 @@ def split_rows(
     train, test = list(train), list(test)
     rng.shuffle(train)  # pyright: ignore[reportArgumentType]
     rng.shuffle(test)  # pyright: ignore[reportArgumentType]
-    if len(train) < (n_train or 1) or len(test) < n_val + (n_test or 1):
+    of_train, of_test = (n_val, 0) if val_from == "train" else (0, n_val)
+    if len(train) < of_train + (n_train or 1) or len(test) < of_test + (n_test or 1):
         raise ValueError(
-            f"n_train {n_train}, n_val {n_val} and n_test {n_test} ask for more than the {len(train)} rows of "
-            f"train.csv and the {len(test)} of test.csv"
+            f"n_train {n_train}, n_val {n_val} (from {val_from}) and n_test {n_test} ask for more than the "
+            f"{len(train)} rows of train.csv and the {len(test)} of test.csv"
         )
-    end = None if n_test is None else n_val + n_test
-    return {"train": train[:n_train], "val": test[:n_val], "test": test[n_val:end]}
+    kept_train = train[of_train : None if n_train is None else of_train + n_train]
+    kept_test = test[of_test : None if n_test is None else of_test + n_test]
+    return {"train": kept_train, "val": (train if val_from == "train" else test)[:n_val], "test": kept_test}
 
 
 def generated_rows(n: int) -> dict[str, list[News]]:
-    """Texts of invented words that can be learned: a quarter of a text's words are its class's own."""
+    """Texts of invented words that can be learned: n for training, a quarter of that for validation and test."""
     rng = np.random.default_rng(0)
-    words = np.array([f"word{i}" for i in range(GENERATED_WORDS)])
-    own = words[:200].reshape(len(CLASS_NAMES), -1)
-
-    def draw(size: int) -> list[News]:
-        labels = rng.permutation(np.arange(size) % len(CLASS_NAMES))
-        return [News(int(label), " ".join([*rng.choice(own[label], 8), *rng.choice(words, 24)])) for label in labels]
-
+    sizes = {"train": n, "val": max(n // 4, len(CLASS_NAMES)), "test": max(n // 4, len(CLASS_NAMES))}
     return {
-        split: draw(max(size, len(CLASS_NAMES))) for split, size in (("train", n), ("val", n // 4), ("test", n // 4))
+        split: [News(*row) for row in generated_texts(max(size, len(CLASS_NAMES)), len(CLASS_NAMES), rng)]
+        for split, size in sizes.items()
     }

@@ -26,7 +26,7 @@ class EncoderBlock(nn.Module):
 
 
 class TextTransformer(nn.Module):
-    """Tokens (batch, length) int64 and mask (batch, length) bool, True for a token -> (batch, n_classes) logits.
+    """Tokens (batch, length) int64 and mask (batch, length) bool, True for a token -> (batch, n_outputs) logits.
 
     length: the longest text, in tokens. causal: each token sees only those before it.
     """
@@ -35,7 +35,7 @@ class TextTransformer(nn.Module):
         self,
         vocabulary_size: int,
         length: int,
-        n_classes: int,
+        n_outputs: int,
         attention: MechanismFactory,
         dim: int = 64,
         n_heads: int = 4,
@@ -53,11 +53,22 @@ class TextTransformer(nn.Module):
             for _ in range(n_layers)
         )
         self.norm = nn.LayerNorm(dim)
-        self.head = nn.Linear(dim, n_classes)
+        self.head = nn.Linear(dim, n_outputs)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        x = self.dropout(self.words(tokens) + self.positions[: tokens.shape[1]])
+        x = self.embedded(tokens)
         for block in self.blocks:
             x = block(x, mask)
         counted = self.norm(x) * mask[..., None]
         return self.head(counted.sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp(min=1))
+
+    def embedded(self, tokens: Tensor) -> Tensor:
+        return self.dropout(self.words(tokens) + self.positions[: tokens.shape[1]])
+
+    def attention_maps(self, tokens: Tensor, mask: Tensor) -> list[Tensor]:
+        """Each layer's attention weights (batch, heads, length, length), a row for each query."""
+        x, maps = self.embedded(tokens), []
+        for block in self.blocks:
+            maps.append(block.attention.weights(block.attention_norm(x), mask))  # pyright: ignore[reportCallIssue]
+            x = block(x, mask)
+        return maps

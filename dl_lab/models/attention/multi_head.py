@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from dl_lab.models.attention.mechanisms import MechanismFactory
@@ -25,6 +26,20 @@ class MultiHeadAttention(nn.Module):
         self.project_out = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        q, k, v = self.project_in(x).unflatten(-1, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4)  # (batch, heads, ...)
-        z = self.attention(q * self.scale, k * self.scale, v, None if mask is None else mask[:, None, :])
+        q, k, v = self._heads(x)
+        z = self.attention(q, k, v, None if mask is None else mask[:, None, :])
         return self.project_out(z.transpose(1, 2).flatten(2))
+
+    def weights(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(batch, heads, length, length): how much of each value reaches each query.
+
+        Every mechanism is linear in the values, so that these are what it makes of one unit value per place.
+        """
+        q, k, _ = self._heads(x)
+        units = torch.eye(x.shape[1], device=x.device, dtype=x.dtype).expand(*q.shape[:-1], -1)
+        return self.attention(q, k, units, None if mask is None else mask[:, None, :])
+
+    def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """q, k, v: (batch, heads, length, head_dim) each, q and k scaled."""
+        q, k, v = self.project_in(x).unflatten(-1, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
+        return q * self.scale, k * self.scale, v
