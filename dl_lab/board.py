@@ -11,13 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from dl_lab.run import write_atomic
 from dl_lab.types import Metrics, UserError
 
 if TYPE_CHECKING:
     from tensorboard.summary.writer.record_writer import RecordWriter
-
-_BLANKS = str.maketrans({"\t": " ", "\n": " ", "\r": " "})  # what parts the rows and columns of a table
 
 
 class TensorBoard:
@@ -71,28 +68,21 @@ class TensorBoard:
         else:
             self._write([_text(name, markdown)], step)
 
-    def embedding(self, name: str, vectors: Sequence[Sequence[float]], labels: Sequence[str]) -> None:
-        """Vectors with a label each for the projector: two tables, and the config that its plugin looks for."""
+    def embedding(self, name: str) -> None:
+        """Tell the projector of the vectors and labels that `Run.embedding` wrote: its plugin looks for a config."""
         from google.protobuf import text_format
         from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
         assert self._session is not None, "start() comes first"
-        folder, tables = self._session[0], Path("projector")
-        (folder / tables).mkdir(exist_ok=True)
-        rows = "".join("\t".join(f"{value:.6g}" for value in vector) + "\n" for vector in vectors)
-        names = "".join(label.translate(_BLANKS) + "\n" for label in labels)
-        write_atomic(folder / tables / f"{name}.tsv", rows)
-        write_atomic(folder / tables / f"{name}_labels.tsv", names)
-        config, path = ProjectorConfig(), folder / "projector_config.pbtxt"
+        path = self._session[0] / "projector_config.pbtxt"
+        config, new = ProjectorConfig(), path.with_name(f".{path.name}.tmp")
         if path.exists():
             text_format.Parse(path.read_text(encoding="utf-8"), config)
         if all(known.tensor_name != name for known in config.embeddings):
-            config.embeddings.add(
-                tensor_name=name,
-                tensor_path=str(tables / f"{name}.tsv"),
-                metadata_path=str(tables / f"{name}_labels.tsv"),
-            )
-        write_atomic(path, text_format.MessageToString(config))
+            tables = f"projector/{name}"
+            config.embeddings.add(tensor_name=name, tensor_path=f"{tables}.tsv", metadata_path=f"{tables}_labels.tsv")
+        self._guarded(lambda: new.write_text(text_format.MessageToString(config), encoding="utf-8"))
+        self._guarded(lambda: os.replace(new, path))
 
     def flush(self) -> None:
         if self._file is not None:

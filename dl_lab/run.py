@@ -92,7 +92,7 @@ class Board(Protocol):
 
     def text(self, name: str, markdown: str, step: int = 0) -> None: ...
 
-    def embedding(self, name: str, vectors: Sequence[Sequence[float]], labels: Sequence[str]) -> None: ...
+    def embedding(self, name: str) -> None: ...
 
     def flush(self) -> None: ...
 
@@ -112,7 +112,7 @@ class NoBoard:
 
     def text(self, name: str, markdown: str, step: int = 0) -> None: ...
 
-    def embedding(self, name: str, vectors: Sequence[Sequence[float]], labels: Sequence[str]) -> None: ...
+    def embedding(self, name: str) -> None: ...
 
     def flush(self) -> None: ...
 
@@ -283,6 +283,15 @@ class Run:
         write_atomic(path, image.getvalue())
         self.board.image(name, image.getvalue(), step)
         return path
+
+    def embedding(self, name: str, vectors: Sequence[Sequence[float]], labels: Sequence[str]) -> None:
+        """Save vectors with a label each as projector/<name>.tsv and <name>_labels.tsv, and show them on the board."""
+        folder, blanks = self.folder / "projector", str.maketrans("\t\r\n", "   ")
+        folder.mkdir(exist_ok=True)
+        lines = ["\t".join(f"{value:.6g}" for value in vector) for vector in vectors]
+        write_atomic(folder / f"{name}.tsv", "\n".join([*lines, ""]))
+        write_atomic(folder / f"{name}_labels.tsv", "\n".join([*(label.translate(blanks) for label in labels), ""]))
+        self.board.embedding(name)
 
     # -- exact continuation -----------------------------------------------------------------------------------
 

@@ -138,7 +138,9 @@ def _opened(path: Path, dim: int) -> Iterator[tuple[str, IO[bytes]]]:
         with zipfile.ZipFile(path) as packed:
             names = [name for name in packed.namelist() if name.endswith(f".{dim}d.txt")]
             if not names:
-                raise UserError(f"{path} has no file *.{dim}d.txt: it holds {', '.join(packed.namelist()) or 'nothing'}.")
+                raise UserError(
+                    f"{path} has no file *.{dim}d.txt: it holds {', '.join(packed.namelist()) or 'nothing'}."
+                )
             with packed.open(names[0]) as file:
                 yield f"{path}: {names[0]}", io.BufferedReader(file)  # pyright: ignore[reportArgumentType]
     except (zipfile.BadZipFile, EOFError) as error:

@@ -104,10 +104,11 @@ def imdb(
         parts, encoder = _read(cached)
         kept = len(parts["train"][1])
         reduced = kept + (n_val if val_from == "train" else 0) < SIZE
-        label, note = ("part" if reduced else label), f"{kept:,} of {SIZE:,} training reviews, split with seed {split_seed}"
-    return token_dataset(
-        "imdb", parts, encoder, layout, label=label, class_names=CLASS_NAMES, note=note, order=order
-    )
+        label, note = (
+            ("part" if reduced else label),
+            f"{kept:,} of {SIZE:,} training reviews, split with seed {split_seed}",
+        )
+    return token_dataset("imdb", parts, encoder, layout, label=label, class_names=CLASS_NAMES, note=note, order=order)
 
 
 def split_rows(
@@ -124,7 +125,8 @@ def split_rows(
         return {"train": ("train", train[:n_train]), "val": ("test", test[:n_val]), "test": ("test", test[n_val:])}
     from sklearn.model_selection import train_test_split
 
-    kept, val = train_test_split(np.arange(n["train"]), test_size=n_val, stratify=labels["train"], random_state=seed)
+    every = np.arange(n["train"])
+    kept, val = map(np.asarray, train_test_split(every, test_size=n_val, stratify=labels["train"], random_state=seed))
     return {"train": ("train", kept[:n_train]), "val": ("train", val), "test": ("test", test)}
 
 
@@ -202,7 +204,9 @@ def _of_archive(archive: Path) -> Iterator[tuple[str, bytes]]:
         with tarfile.open(archive, "r|*") as packed:
             for member in progress(packed, "reviews"):
                 if member.name.startswith("/") or ".." in member.name.split("/"):
-                    raise UserError(f"{archive}: the path {member.name!r} leaves the archive's folder; nothing was read.")
+                    raise UserError(
+                        f"{archive}: the path {member.name!r} leaves the archive's folder; nothing was read."
+                    )
                 file = packed.extractfile(member) if member.isfile() else None
                 if file is not None:
                     yield member.name, file.read()

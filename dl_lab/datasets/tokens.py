@@ -158,13 +158,11 @@ def token_dataset(
     With bucketing a split is stored by length, so that its batches in the stored order are not padded much either.
     """
     splits, columns = {}, []
-    for split, (ragged, labels) in texts.items():
-        ragged = ragged.cut(layout.length, layout.keep)
-        columns += [*ragged, labels]
-        if layout.bucketing:
-            by_length = ragged.lengths.argsort(stable=True)
-            ragged, labels = ragged.take(by_length), labels[by_length]
-        splits[split] = TokenSplit(ragged, labels, layout, order)
+    for split, (whole, labels) in texts.items():
+        cut = whole.cut(layout.length, layout.keep)
+        columns += [*cut, labels]
+        stored = cut.lengths.argsort(stable=True) if layout.bucketing else torch.arange(len(labels))
+        splits[split] = TokenSplit(cut.take(stored), labels[stored], layout, order)
     preprocessing = {
         "encoder": encoder.plain(),
         "layout": {name: getattr(layout, name) for name in layout.__dataclass_fields__},
@@ -172,9 +170,7 @@ def token_dataset(
     }
     train, val, test = (splits[split] for split in ("train", "val", "test"))
     found = {"vocabulary": encoder.words, "encoder": encoder, "layout": layout, **(extras or {})}
-    return Dataset(
-        name, label, train, val, test, fingerprint(*columns), tuple(class_names), note, found, preprocessing
-    )
+    return Dataset(name, label, train, val, test, fingerprint(*columns), tuple(class_names), note, found, preprocessing)
 
 
 def pad_number(specials: Sequence[str], pad_with: str = PADDING) -> int:

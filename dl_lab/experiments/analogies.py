@@ -50,7 +50,7 @@ class Words:
 
 def _ranked(words: Sequence[str], scores: Tensor, k: int | None = None) -> list[tuple[str, float]]:
     top = scores.topk(min(k or len(words), len(words)))
-    return [(words[i], score) for i, score in zip(top.indices.tolist(), top.values.tolist(), strict=True)]
+    return [(words[int(i)], float(score)) for i, score in zip(top.indices, top.values, strict=True)]
 
 
 def ask(run: Run, words: Words, relations: Sequence[Mapping[str, Any]], rules: Sequence[Rule]) -> Metrics:
@@ -102,7 +102,7 @@ def list_neighbours(run: Run, words: Words, of: Sequence[str], k: int = 10) -> N
 
 
 def project(run: Run, words: Words) -> None:
-    run.board.embedding("words", words.vectors[:PROJECTED].tolist(), words.words[:PROJECTED])
+    run.embedding("words", words.vectors[:PROJECTED].tolist(), words.words[:PROJECTED])
 
 
 def as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -115,7 +115,9 @@ def trained_words(folder: Path) -> Words:
     """The embedding of a finished text run. Raises UserError for a run that has none."""
     state, about = state_of(folder), read_json(folder / "preprocessing.json") or {}
     if state != "done" or "encoder" not in about:
-        raise UserError(f"{folder} is {state} and has {'a' if 'encoder' in about else 'no'} vocabulary: no words to ask.")
+        raise UserError(
+            f"{folder} is {state} and has {'a' if 'encoder' in about else 'no'} vocabulary: no words to ask."
+        )
     kind = (read_json(folder / "summary.json") or {}).get("weights", "best")
     weights = load_weights(folder / "checkpoints" / f"{kind}.safetensors")
     if "words.weight" not in weights:

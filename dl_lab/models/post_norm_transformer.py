@@ -84,6 +84,6 @@ class PostNormTransformer(nn.Module):
         """Each layer's attention weights (batch, heads, length, length), a row for each query."""
         x, maps = self.embedded(tokens), []
         for block in self.blocks:
-            maps.append(block.attention.weights(x, mask))  # pyright: ignore[reportCallIssue]
+            maps.append(block.attention.weights(x, mask))  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
             x = block(x, mask)
         return maps

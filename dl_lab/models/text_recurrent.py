@@ -43,9 +43,9 @@ class TextRecurrent(nn.Module):
         self.words = nn.Embedding(vocabulary_size, dim)
         self.words.weight.requires_grad_(not frozen_words)
         sizes = [dim, *[hidden * n_directions] * (n_layers - 1)]
-        self.layers = nn.ModuleList(
-            nn.ModuleList(CELLS[cell](size, hidden, batch_first=True) for _ in range(n_directions)) for size in sizes
-        )
+        layers = [[CELLS[cell](size, hidden, batch_first=True) for _ in range(n_directions)] for size in sizes]
+        self.forwards = nn.ModuleList(layer[0] for layer in layers)
+        self.backwards = nn.ModuleList(layer[1] for layer in layers if bidirectional)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(hidden * n_directions, n_outputs)
 
@@ -54,17 +54,17 @@ class TextRecurrent(nn.Module):
         if self.skip_padding:
             lengths = mask.sum(dim=1).clamp(min=1)
             tokens = from_the_left(tokens, mask)
-        x, backwards = self.words(tokens), reversing(lengths, tokens.shape[1])
-        last = (lengths - 1)[:, None, None]
-        for layer in self.layers:
-            outputs = [layer[0](x)[0]]  # (batch, length, hidden)
-            if len(layer) == 2:
-                outputs.append(layer[1](_reordered(x, backwards))[0])
-            states = [output.take_along_dim(last, dim=1).squeeze(1) for output in outputs]
-            if len(layer) == 2:
-                outputs[1] = _reordered(outputs[1], backwards)
-            x = self.dropout(torch.cat(outputs, dim=2))
-        return self.head(self.dropout(torch.cat(states, dim=1)))
+        x, last = self.words(tokens), (lengths - 1)[:, None, None]
+        if not self.backwards:
+            for layer in self.forwards:
+                x = self.dropout(layer(x)[0])
+            return self.head(_at(x, last))
+        mirror = reversing(lengths, tokens.shape[1])
+        ahead = behind = x
+        for layer, backward in zip(self.forwards, self.backwards, strict=True):
+            ahead, behind = layer(x)[0], backward(_reordered(x, mirror))[0]  # (batch, length, hidden), behind mirrored
+            x = self.dropout(torch.cat([ahead, _reordered(behind, mirror)], dim=2))
+        return self.head(self.dropout(torch.cat([_at(ahead, last), _at(behind, last)], dim=1)))
 
 
 def from_the_left(tokens: Tensor, mask: Tensor) -> Tensor:
@@ -79,6 +79,11 @@ def reversing(lengths: Tensor, longest: int) -> Tensor:
     place = torch.arange(longest, device=lengths.device)
     mirrored = lengths[:, None] - 1 - place
     return torch.where(mirrored >= 0, mirrored, place)
+
+
+def _at(x: Tensor, place: Tensor) -> Tensor:
+    """The state (batch, hidden) of each row at its place (batch, 1, 1)."""
+    return x.take_along_dim(place, dim=1).squeeze(1)
 
 
 def _reordered(x: Tensor, places: Tensor) -> Tensor:

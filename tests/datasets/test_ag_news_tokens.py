@@ -1,4 +1,4 @@
-"""AG News as tokens: cut and padded, numbered by the training split alone."""
+"""AG News as tokens: numbered by the training split alone, validation held out of either file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch
 
 from dl_lab import config
 from dl_lab.datasets.ag_news_tokens import ag_news_tokens
-from dl_lab.datasets.text import padded
 
 FILES = [{"path": "train.csv"}, {"path": "test.csv"}]
 
@@ -34,7 +33,7 @@ def build(folder, **changes):
 
 
 def test_tokens_are_numbered_by_the_training_split(folder):
-    dataset = build(folder)
+    dataset = build(folder, bucketing=False)
     words = dataset.extras["vocabulary"]
     assert words[:2] == ("<unk>", "<pad>")
     batch = next(iter(dataset.test.batches(10)))
@@ -46,23 +45,34 @@ def test_tokens_are_numbered_by_the_training_split(folder):
     assert (dataset.label, len(dataset.val), len(dataset.test)) == ("part", 3, 5)
 
 
-def test_long_texts_are_cut(folder):
-    batch = next(iter(build(folder, length=2).train.batches(10)))
-    assert batch.x.shape == (8, 2)
-    assert batch.mask.all()
+def test_validation_can_come_from_the_training_rows(folder):
+    dataset = build(folder, val_from="train")
+    assert (len(dataset.train), len(dataset.val), len(dataset.test)) == (5, 3, 8)
+    words = set(dataset.extras["vocabulary"])
+    batch = next(iter(dataset.val.batches(10)))
+    assert (batch.x == 0).any(), "the words of the rows held out are unknown"
+    assert sum(f"word{i}" in words for i in range(8)) == 5
+    with pytest.raises(ValueError, match=r"n_val 8 \(from train\)"):
+        build(folder, val_from="train", n_val=8)
 
 
-def test_padding():
-    tokens, mask = padded([[5, 6, 7], [], [8]], 2)
-    assert tokens.tolist() == [[5, 6], [1, 1], [8, 1]]
-    assert mask.tolist() == [[True, True], [False, False], [True, False]]
-    with pytest.raises(ValueError, match="length 0 is not at least 1"):
-        padded([[1]], 0)
+def test_the_encoder_travels_as_plain_values(folder):
+    from dl_lab.datasets.text import encoder_of
+
+    dataset = build(folder)
+    again = encoder_of(dataset.preprocessing["encoder"])
+    assert again.encode("common never") == dataset.extras["encoder"].encode("common never")
+    assert dataset.preprocessing["layout"]["length"] == 6
 
 
 def test_classes_are_four(folder):
     with pytest.raises(ValueError, match="AG News has 4 classes, not 5"):
         build(folder, n_classes=5)
+
+
+def test_padding_must_be_a_special(folder):
+    with pytest.raises(ValueError, match="pad_with '<eos>' is none of the specials <unk>, <pad>"):
+        build(folder, pad_with="<eos>")
 
 
 def test_real_rows(real_data):
