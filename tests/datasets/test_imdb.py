@@ -117,7 +117,7 @@ def test_what_is_wrong_is_named_and_nothing_is_cached(tmp_path, changes, left_ou
 
 def test_a_truncated_archive(archive, tmp_path):
     archive.write_bytes(archive.read_bytes()[:200])
-    with pytest.raises(UserError, match="cannot be read|part of it is missing"):
+    with pytest.raises(UserError, match=r"cannot be read|part of it is missing"):
         build(tmp_path)
 
 

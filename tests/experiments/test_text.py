@@ -1,4 +1,4 @@
-"""Text experiments: vectors put in and counted, figures and tables left behind, analogies, the projector, prediction."""
+"""Text experiments: vectors put in and counted, figures, tables, analogies, the projector, prediction."""
 
 from __future__ import annotations
 
