@@ -6,6 +6,7 @@ allow-list, exist, and take the arguments given; only then is anything built, an
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import os
@@ -22,6 +23,7 @@ from dl_lab.targets import check_call, check_type, did_you_mean, listed, locate,
 from dl_lab.types import ConfigError, UserError
 
 CONFIG_MODULE = "dl_lab.conf"
+MANY = 48  # options of a group: more of them fill a screen, and only the nearest are shown
 SETTINGS = {"seed": int, "deterministic": bool, "threads": int | None, "id": str | None}
 
 
@@ -156,8 +158,13 @@ class Composer:
         known = sorted(o for o in options or self.loader.get_group_options(group) if not o.startswith("_"))
         if not group:
             return f"There is no config {option!r}: --config-name is a main config like config.yaml."
+        hint = did_you_mean(option, known)
+        if len(known) > MANY:
+            near = difflib.get_close_matches(option, known, n=MANY // 4, cutoff=0.3)
+            shown = "\n" + listed("near it", near) if near else ""
+            return f"There is no {group} {option!r} among {len(known)}.{hint}{shown}\n  dl-lab list shows all of them."
         shown = "\n" + listed(group, known) if known else ""
-        return f"There is no {group} {option!r}.{did_you_mean(option, known)}{shown}"
+        return f"There is no {group} {option!r}.{hint}{shown}"
 
     def _no_such_key(self, key: str, overrides: Sequence[str]) -> str:
         """What a key could have been: its siblings; else the nearest of all."""
