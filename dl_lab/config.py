@@ -317,12 +317,7 @@ def rehearse(config: Mapping[str, Any]) -> Any:
     """Build the experiment on a little generated data and run one step. Raises ConfigError; returns what was built."""
     import torch
 
-    small = dict(config["procedure"])
-    if isinstance(small.get("dataset"), Mapping) and "source" in small["dataset"]:
-        small["dataset"] = {**small["dataset"], "source": "generated", "n_generated": 16}
-    if isinstance(small.get("learner"), Mapping) and small["learner"].get("compile"):
-        small["learner"] = {**small["learner"], "compile": False}  # half a minute, and the same parts
-    built = build({**config, "procedure": small}, "procedure")
+    built = build({**config, "procedure": _small(config["procedure"])}, "procedure")
     if not hasattr(built, "rehearse"):
         return built
     try:
@@ -336,6 +331,16 @@ def rehearse(config: Mapping[str, Any]) -> Any:
             f"The parts do not fit together, a first step on generated data fails.\n  {_fault(error)}"
         ) from error
     return built
+
+
+def _small(procedure: Mapping[str, Any]) -> dict[str, Any]:
+    """The same parts on a little generated data, not compiled."""
+    small = dict(procedure)
+    if isinstance(small.get("dataset"), Mapping) and "source" in small["dataset"]:
+        small["dataset"] = {**small["dataset"], "source": "generated", "n_generated": 16}
+    if isinstance(small.get("learner"), Mapping) and small["learner"].get("compile"):
+        small["learner"] = {**small["learner"], "compile": False}  # half a minute, and the same parts
+    return small
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -370,6 +375,21 @@ def count_parameters(config: Mapping[str, Any]) -> tuple[int, int] | None:
             return build({"learner": learner}, "learner").n_parameters()
     except (ConfigError, RuntimeError, NotImplementedError):
         return build({"learner": learner}, "learner").n_parameters()
+
+
+def describe_layers(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of `training.summary.layers` for what the experiment trains; [] where that is no torch model."""
+    from dl_lab.training.learners import GradientLearner
+    from dl_lab.training.summary import layers
+
+    procedure = _small(config["procedure"])
+    if not {"dataset", "learner"} <= procedure.keys():
+        return []
+    learner: Any = build({"learner": procedure["learner"]}, "learner")
+    if not isinstance(learner, GradientLearner):
+        return []
+    dataset: Any = build({"dataset": procedure["dataset"]}, "dataset")
+    return layers(learner.model, learner.task, next(dataset.train.batches(1)))
 
 
 # -- words --------------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ def header(run: Run, choices: Mapping[str, str], facts: Mapping[str, Any], width
     about = {
         "Experiment": title(run.config, choices),
         "Data": _data(facts["dataset"]) if "dataset" in facts else "",
-        "Model": _model(choices, facts) if facts else "",
+        "Model": _model(choices, facts) if "parameters" in facts else "",
         "Device": _device(facts.get("device", ""), run.config.get("threads")),
         "Run folder": str(run.folder),
     }

@@ -218,6 +218,24 @@ class Run:
         self.summary = {**self.summary, **facts, "metrics": metrics}
         write_atomic(self.folder / "summary.json", to_json(self.summary, indent=1), durable=True)
 
+    @contextlib.contextmanager
+    def part(self, name: str) -> Iterator[Run]:
+        """The recorder of one of several fits: a subfolder with metrics, checkpoints, figures and a board of its own.
+
+        It has no status: that is this run's. A part whose summary is there already is finished.
+        """
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        part = Run(folder, self.config, type(self.board)(), self.resuming, on_progress=self.on_progress)
+        part.summary = read_json(folder / "summary.json") or {}
+        part.board.start(folder, {}, name)
+        ok = False
+        try:
+            yield part
+            ok = True
+        finally:
+            part.board.finish(ok)
+
     # -- records ----------------------------------------------------------------------------------------------
 
     def log(self, metrics: Metrics, step: int, epoch: int, timings: Metrics | None = None) -> None:

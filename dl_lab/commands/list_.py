@@ -9,11 +9,15 @@ from typing import Any
 
 from dl_lab import catalogue, tables
 from dl_lab.catalogue import Experiment
+from dl_lab.targets import did_you_mean
+from dl_lab.types import ConfigError
 
 
 def main(argv: Sequence[str]) -> int:
     options = parse(argv)
     experiments = catalogue.experiments(options.config_dir)
+    if options.names:
+        return _named(options, {experiment.name: experiment for experiment in experiments})
     counts = _counts(experiments, options.config_dir) if options.params else {}
     sweeps = catalogue.entries("sweep", options.config_dir)
     if options.json:
@@ -39,9 +43,61 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+def _named(options: argparse.Namespace, known: Mapping[str, Experiment]) -> int:
+    """Only these experiments, with --params each layer of their models."""
+    for name in options.names:
+        if name not in known:
+            raise ConfigError(f"There is no experiment {name!r}.{did_you_mean(name, list(known))}")
+    chosen = [known[name] for name in options.names]
+    counts = _counts(chosen, options.config_dir) if options.params else {}
+    rows = {e.name: _layers(e, options.config_dir) for e in chosen} if options.params else {}
+    if options.json:
+        layers = {name: {"layers": found} for name, found in rows.items()}
+        described = [{**_described(e), **counts.get(e.name, {}), **layers.get(e.name, {})} for e in chosen]
+        print(json.dumps({"experiments": described}, indent=1))
+        return 0
+    width = tables.terminal_width()
+    for experiment in chosen:
+        print("\n".join(_lines(experiment, counts.get(experiment.name), width)), end="\n\n")
+        if rows.get(experiment.name):
+            print(_layer_table(rows[experiment.name], width), end="\n\n")
+    return 0
+
+
+LAYER_COLUMNS = (
+    tables.Column("layer", priority=0),
+    tables.Column("kind", priority=2),
+    tables.Column("output", priority=1),
+    tables.Column("parameters", priority=0),
+    tables.Column("formula", priority=3),
+    tables.Column("flops", "MFLOPs", priority=1, exact=True),
+)
+
+
+def _layer_table(rows: Sequence[Mapping[str, Any]], width: int) -> str:
+    """Layers without parameters or operations (activations, dropout) are left out; the last line is the sum."""
+    shown = [row for row in rows if row["parameters"] or row["flops"]]
+    total = {"layer": "total", **{key: sum(row[key] for row in rows) for key in ("parameters", "flops")}}
+    cells = [{**row, "flops": round(row["flops"] / 1e6, 2)} for row in [*shown, total]]
+    return tables.text(LAYER_COLUMNS, cells, width)
+
+
+def _layers(experiment: Experiment, config_dir: str | None) -> list[dict[str, Any]]:
+    from dl_lab import config as configs
+
+    config = configs.Composer(config_dir).compose([f"experiment={experiment.name}"]).config
+    configs.check(config)
+    return configs.describe_layers(config)
+
+
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="dl-lab list", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--params", action="store_true", help="count each model's parameters too (builds it)")
+    parser.add_argument("names", nargs="*", metavar="EXPERIMENT", help="only these")
+    parser.add_argument(
+        "--params",
+        action="store_true",
+        help="count each model's parameters too (builds it); of named experiments also layer by layer",
+    )
     parser.add_argument("--json", action="store_true", help="everything, as JSON")
     parser.add_argument("--config-dir", "-cd", metavar="DIR", help="a folder with configs of your own")
     return parser.parse_args(list(argv))

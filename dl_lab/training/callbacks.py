@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from dl_lab import plots
+from dl_lab.training.learners import GradientLearner
+from dl_lab.training.summary import layers
 from dl_lab.training.trainer import Callback, Session
 from dl_lab.types import Confusion, Metrics, Tally
 
@@ -153,6 +155,21 @@ class GapStopping(Callback):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.counted = state["counted"]
+
+
+class ModelSummary(Callback):
+    """tables/layers.csv at the start: each layer's output shape, parameters and operations (`summary.layers`).
+
+    summary.json gets the operations of one item as `flops`. A learner without a torch model has none.
+    """
+
+    def fit_start(self, session: Session) -> None:
+        learner = session.learner
+        if not isinstance(learner, GradientLearner):
+            return
+        rows = layers(learner.model, learner.task, next(session.dataset.train.batches(1)))
+        session.run.table("layers", rows)
+        session.run.summary["flops"] = sum(row["flops"] for row in rows)
 
 
 class LearningCurves(Callback):

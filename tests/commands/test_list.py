@@ -93,3 +93,23 @@ def test_parameter_counts(own_configs, command, monkeypatch):
     listed = json.loads(command("list", "--params", "--json", "--config-dir", str(own_configs))[1])
     counts = {entry["name"]: (entry["parameters"], entry["trainable"]) for entry in listed["experiments"]}
     assert counts == {"octmnist_cnn": (224_892, 224_892), "mine": (28 * 28 * 4 + 4,) * 2}
+
+
+def test_named_experiments_layer_by_layer(command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = command("list", "--params", "cifar_cnn2")
+    assert code == 0
+    assert "13,210 parameters" in out and "octmnist" not in out
+    lines = [line.split() for line in out.splitlines()]
+    first = next(line for line in lines if line[:2] == ["0", "Conv2d"])
+    assert " ".join(first[2:]) == "32 x 32 x 32 896 (3 x 3 x 3 + 1) x 32 1.77"
+    assert ["total", "13210", "2.84"] in lines
+    assert max(map(len, out.splitlines())) <= 80
+    listed = json.loads(command("list", "--params", "--json", "cifar_cnn2")[1])["experiments"]
+    assert sum(row["parameters"] for row in listed[0]["layers"]) == listed[0]["parameters"] == 13_210
+
+
+def test_an_experiment_that_is_not_there_names_the_nearest(command):
+    code, _, error = command("list", "cifar_cn2")
+    assert code != 0
+    assert "There is no experiment 'cifar_cn2'. Did you mean cifar_cnn2?" in error
