@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -20,11 +21,18 @@ Precision = Literal["fp32", "bf16", "fp16"]
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+def _wants_total(scheduler: Callable[..., LRScheduler]) -> bool:
+    """Whether a scheduler's `total_steps` is still open."""
+    parameter = inspect.signature(scheduler).parameters.get("total_steps")
+    return parameter is not None and parameter.default in (None, parameter.empty)
+
+
 class GradientLearner:
     """A model, what it is trained for, and how its weights move.
 
     optimizer: parameters -> Optimizer. scheduler: Optimizer -> LRScheduler, stepped after each epoch ("epoch")
-    or each update ("step"). accumulation: the batch is split into this many micro-batches whose gradients add up
+    or each update ("step"); one of updates whose `total_steps` was not given (OneCycleLR) gets the number of updates
+    of the whole training. accumulation: the batch is split into this many micro-batches whose gradients add up
     to the gradient of the whole batch. clip_norm: largest L2 norm of the whole gradient. precision: autocast of
     the forward pass (fp16 with loss scaling). channels_last: images in that memory order (same values).
     out_of_memory: "halve" doubles `accumulation` and repeats the batch when the device's memory is full, down to
@@ -36,7 +44,7 @@ class GradientLearner:
         model: nn.Module,
         task: Task,
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
-        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        scheduler: Callable[..., LRScheduler] | None = None,
         schedule_every: Literal["epoch", "step"] = "epoch",
         precision: Precision = "fp32",
         clip_norm: float | None = None,
@@ -53,7 +61,8 @@ class GradientLearner:
         if not compile:
             spare_compiler()
         self.optimizer = optimizer(self.trainable)
-        self.scheduler = scheduler(self.optimizer) if scheduler else None
+        self.planned = scheduler if scheduler and schedule_every == "step" and _wants_total(scheduler) else None
+        self.scheduler = scheduler(self.optimizer) if scheduler and not self.planned else None
         self.schedule_every, self.clip_norm, self.accumulation = schedule_every, clip_norm, accumulation
         self.precision, self.channels_last, self.out_of_memory = precision, channels_last, out_of_memory
         self.step = plain_step(self.optimizer)
@@ -67,6 +76,11 @@ class GradientLearner:
             self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         if self.precision == "fp16" and device.type == "cuda":
             self.scaler = GradScaler(device.type)
+
+    def plan(self, n_updates: int) -> None:
+        if self.planned is not None:
+            # One more: it is stepped after the last update too, and OneCycleLR's last step leads below its least rate.
+            self.scheduler = self.planned(self.optimizer, total_steps=n_updates + 1)
 
     def update(self, batch: Batch) -> Tally:
         while True:

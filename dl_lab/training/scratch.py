@@ -60,6 +60,9 @@ class ScratchLearner:
         tally = {"cross_entropy": Ratio(-float(np.log(of_truth).sum()), len(y))}
         return tally | _counts(p.argmax(axis=1), y, self.model.n_classes)
 
+    def plan(self, n_updates: int) -> None:
+        """Nothing here is scheduled."""
+
     def end_epoch(self, metrics: Metrics) -> None:
         """There is no schedule."""
 

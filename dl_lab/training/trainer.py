@@ -140,6 +140,7 @@ class Trainer:
         learner.to(device)
         dataset = dataset.to(device)
         n_batches = dataset.train.n_batches(self.batch_size)
+        learner.plan(self.max_epochs * n_batches)
         session = Session(learner, dataset, run, self.max_epochs, self.batch_size, n_batches)
         if dataset.preprocessing:
             run.facts("preprocessing", dataset.preprocessing)
@@ -159,6 +160,7 @@ class Trainer:
 
     def rehearse(self, learner: Learner, dataset: Dataset) -> Metrics:
         """One update and one evaluation on two items, of parts built for this only: raises what would go wrong."""
+        learner.plan(self.max_epochs * dataset.train.n_batches(self.batch_size))
         batch = next(iter(dataset.train.batches(2)))
         learner.update(batch)
         metrics = read_tally(learner.evaluate(batch), "val/")

@@ -13,6 +13,7 @@ from dl_lab import config
 from dl_lab.models.cnn import CNN
 from dl_lab.models.initialisation import he, xavier
 from dl_lab.models.resnet import BasicBlock, ResNet, resnet18
+from dl_lab.models.resnet9 import ResNet9
 from dl_lab.models.resnext import ResNeXtBlock, resnext
 from dl_lab.models.vgg import VGG
 
@@ -126,6 +127,15 @@ def test_a_grouped_convolution_is_a_sum_over_paths():
     up = block.conv3.weight
     paths = [nn.functional.conv2d(part, up[:, 4 * i : 4 * i + 4]) for i, part in enumerate(grouped.chunk(4, dim=1))]
     torch.testing.assert_close(block.conv3(grouped), sum(paths), rtol=1e-4, atol=1e-5)
+
+
+def test_resnet9_has_nine_layers_and_scales_its_logits():
+    torch.manual_seed(0)
+    model = ResNet9((3, 32, 32), 10).eval()
+    assert count(model) == 6_573_120
+    assert sum(isinstance(m, nn.Conv2d | nn.Linear) for m in model.modules()) == 9
+    x = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(model(x), 0.125 * model[:-1](x))
 
 
 def test_a_basic_block_whose_branch_is_zero_is_the_identity():
