@@ -5,6 +5,7 @@ Skipped where no Chromium is installed; `.ci/run` installs one where it can.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ import pytest
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium; none is installed")]
 TRIALS = {(lr, seed) for lr in (0.01, 0.1) for seed in (0, 1)}
+SOFTWARE_GL = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader")  # the projector draws with WebGL
 WAIT = 60_000  # milliseconds
 
 
@@ -56,38 +59,38 @@ def browser():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *SOFTWARE_GL])
         yield opened
         opened.close()
 
 
-@pytest.fixture(scope="module")
-def tensorboard(sweep):
-    """The address of a TensorBoard that has read all runs."""
+@contextlib.contextmanager
+def serving(logdir: Path, tag: str, n_runs: int) -> Iterator[str]:
+    """The address of a TensorBoard that has read `tag` of `n_runs` runs."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(sweep), "--port", str(port)]
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logdir), "--port", str(port)]
     process = subprocess.Popen(
         [*command, "--host", "127.0.0.1", "--load_fast=false"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    address, end = f"http://127.0.0.1:{port}", time.monotonic() + 90
+    address, end, tags = f"http://127.0.0.1:{port}", time.monotonic() + 90, dict[str, dict]()
     try:
-        while time.monotonic() < end:
-            try:
-                with urllib.request.urlopen(f"{address}/data/plugin/scalars/tags", timeout=20) as answer:
-                    tags = json.load(answer)
-            except OSError:
-                tags = {}
-            if sum("final/test/accuracy" in of_run for of_run in tags.values()) == len(TRIALS):
-                break
+        while sum(tag in of_run for of_run in tags.values()) < n_runs:
+            assert time.monotonic() < end, f"TensorBoard did not show {tag} of {n_runs} runs: {tags}"
             time.sleep(0.2)
-        else:
-            raise AssertionError(f"TensorBoard showed no finished sweep: {tags}")
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/data/plugin/scalars/tags") as answer:
+                tags = json.load(answer)
         yield address
     finally:
         process.terminate()
         process.wait()
+
+
+@pytest.fixture(scope="module")
+def tensorboard(sweep):
+    with serving(sweep, "final/test/accuracy", len(TRIALS)) as address:
+        yield address
 
 
 @pytest.fixture
@@ -132,8 +135,9 @@ def test_hparams_shows_every_job_with_what_varies_and_its_result(page, tensorboa
     placed = [(cell.bounding_box(), cell.inner_text().strip()) for cell in cells]
     shown = [(box["y"] + box["height"] / 2, box["x"], text) for box, text in placed if box and text]
     rows: list[list[str]] = []
-    for i, (middle, _, text) in enumerate(sorted(shown, key=lambda cell: (round(cell[0] / 12), cell[1]))):
-        rows = [*rows, []] if i == 0 or middle - last > 12 else rows
+    last = -100.0
+    for middle, _, text in sorted(shown, key=lambda cell: (round(cell[0] / 12), cell[1])):
+        rows = [*rows, []] if middle - last > 12 else rows
         rows[-1].append(text)
         last = middle
     header, *rows = rows
@@ -152,6 +156,16 @@ def test_images_shows_the_figures_of_every_job(page, tensorboard, summaries):
     page.wait_for_function(in_every_shadow("img", "e.naturalWidth > 200", len(summaries)))
     for name in summaries:
         assert page.get_by_text(name, exact=True).first.is_visible()
+
+
+def test_the_projector_shows_every_word_vector(page, tmp_path):
+    dl_lab(tmp_path, "experiment=word_analogies", "profile=smoke", "hydra.run.dir=run")
+    n_words = json.loads((tmp_path / "run" / "summary.json").read_text())["metrics"]["words"]
+    with serving(tmp_path / "run", "words", 1) as address:
+        page.goto(f"{address}/#projector")
+        shown = page.frame_locator("iframe").frame_locator("iframe")  # a plugin lies in two of them
+        shown.locator(".numDataPoints", has_text=f"{n_words:.0f}").wait_for()
+        assert shown.locator("canvas").first.is_visible()
 
 
 # -- the report ---------------------------------------------------------------------------------------------------
