@@ -1,6 +1,6 @@
 # pyright: reportAttributeAccessIssue=false
 # (the modules that protobuf generates have no types)
-"""TensorBoard events in the run's own folder: scalars, figures, text, and one filled HParams session."""
+"""TensorBoard events in the run's own folder: scalars, figures, sound, text, and one filled HParams session."""
 
 from __future__ import annotations
 
@@ -59,6 +59,20 @@ class TensorBoard:
         width, height = int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")  # PNG's IHDR
         image = Summary.Image(encoded_image_string=png, colorspace=4, width=width, height=height)
         self._write([Summary.Value(tag=name, image=image)], step)
+        self.flush()
+
+    def audio(self, name: str, wav: bytes, sample_rate: int, n_samples: int, step: int) -> None:
+        """A mono WAV file to listen to."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        audio = Summary.Audio(
+            sample_rate=sample_rate,
+            num_channels=1,
+            length_frames=n_samples,
+            encoded_audio_string=wav,
+            content_type="audio/wav",
+        )
+        self._write([Summary.Value(tag=name, audio=audio)], step)
         self.flush()
 
     def text(self, name: str, markdown: str, step: int = 0) -> None:

@@ -90,6 +90,8 @@ class Board(Protocol):
 
     def image(self, name: str, png: bytes, step: int) -> None: ...
 
+    def audio(self, name: str, wav: bytes, sample_rate: int, n_samples: int, step: int) -> None: ...
+
     def text(self, name: str, markdown: str, step: int = 0) -> None: ...
 
     def embedding(self, name: str) -> None: ...
@@ -109,6 +111,8 @@ class NoBoard:
     def series(self, name: str, values: Sequence[tuple[int, float]]) -> None: ...
 
     def image(self, name: str, png: bytes, step: int) -> None: ...
+
+    def audio(self, name: str, wav: bytes, sample_rate: int, n_samples: int, step: int) -> None: ...
 
     def text(self, name: str, markdown: str, step: int = 0) -> None: ...
 
@@ -310,6 +314,20 @@ class Run:
         write_atomic(folder / f"{name}.tsv", "\n".join([*lines, ""]))
         write_atomic(folder / f"{name}_labels.tsv", "\n".join([*(label.translate(blanks) for label in labels), ""]))
         self.board.embedding(name)
+
+    def audio(self, name: str, samples: Any, sample_rate: int, step: int = 0) -> Path:
+        """Save audio/<name>.wav, 16 bit, of samples (n,) in [-1, 1] (louder ones are clipped), and play it on the board."""
+        import io
+
+        import soundfile
+
+        (self.folder / "audio").mkdir(exist_ok=True)
+        wav = io.BytesIO()
+        soundfile.write(wav, samples, sample_rate, format="WAV", subtype="PCM_16")
+        path = self.folder / "audio" / f"{name}.wav"
+        write_atomic(path, wav.getvalue())
+        self.board.audio(name, wav.getvalue(), sample_rate, len(samples), step)
+        return path
 
     # -- exact continuation -----------------------------------------------------------------------------------
 

@@ -134,6 +134,18 @@ class ForecastBatch(NamedTuple):
     observed: Tensor
 
 
+START, STOP, PADDING, UNKNOWN, SPACE = range(5)  # the first symbols of a text written as characters
+
+
+class SpeechBatch(NamedTuple):
+    """Log-mel features (batch, frames, n_mels), zeros behind the n_frames (batch,) int64 of each clip, and tokens
+    (batch, text_length) int64: START, the characters, STOP, then PADDING."""
+
+    features: Tensor
+    n_frames: Tensor
+    tokens: Tensor
+
+
 class Split(Protocol):
     """One part of a data set."""
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from dl_lab.datasets.download import fetch, verify
+from dl_lab.datasets.download import extract, fetch, verify
 from dl_lab.types import UserError
 
 State = Literal["official", "differs", "unchecked", "missing"]
@@ -26,7 +26,8 @@ class DataFile:
 
     path: relative to the data folder, never outside it. checksum: of the official file ("md5:..." or
     "sha256:..."), "" where none is published. url and size (bytes): of the download, "" where there is none.
-    packed_checksum: of the download itself where that is a .gz of the file.
+    packed_checksum: of the download itself where that is a .gz of the file. unpacks: the one folder that an archive
+    holds, where the data set reads that folder; the archive need not be there where the folder is.
     """
 
     path: str
@@ -34,21 +35,31 @@ class DataFile:
     url: str = ""
     size: int | None = None
     packed_checksum: str = ""
+    unpacks: str = ""
 
     def locate(self, data_dir: Path) -> Path:
-        root = data_dir.expanduser().resolve()
-        path = (root / self.path).resolve()
-        if not path.is_relative_to(root):
-            raise UserError(f"The file {self.path!r} would lie outside the data folder {data_dir}.")
-        return path
+        return _inside(data_dir, self.path)
+
+    def folder(self, data_dir: Path) -> Path | None:
+        """Where the archive's folder lies, or would; None for what is no such archive."""
+        return _inside(data_dir, self.unpacks) if self.unpacks else None
 
     def state(self, data_dir: Path) -> State:
         path = self.locate(data_dir)
         if not path.exists():
-            return "missing"
+            folder = self.folder(data_dir)
+            return "unchecked" if folder is not None and folder.is_dir() else "missing"
         if not self.checksum:
             return "unchecked"
         return "official" if verify(path, self.checksum) else "differs"
+
+
+def _inside(data_dir: Path, name: str) -> Path:
+    root = data_dir.expanduser().resolve()
+    path = (root / name).resolve()
+    if not path.is_relative_to(root):
+        raise UserError(f"The file {name!r} would lie outside the data folder {data_dir}.")
+    return path
 
 
 def data_files(entries: Sequence[Mapping[str, Any]]) -> list[DataFile]:
@@ -57,12 +68,18 @@ def data_files(entries: Sequence[Mapping[str, Any]]) -> list[DataFile]:
 
 
 def ensure(file: DataFile, data_dir: Path) -> Path:
-    """The file's path, downloaded first where it is missing.
+    """The file's path (of an archive its folder's), downloaded and unpacked first where it is missing.
 
     An existing file is left as it is, whatever its checksum: a part of a data set has its use, and is labelled.
     Raises UserError (with the manual steps) where it is missing and cannot be fetched.
     """
-    path = file.locate(data_dir)
+    path, folder = file.locate(data_dir), file.folder(data_dir)
+    if folder is not None:
+        return folder if folder.is_dir() else _unpack_folder(_ensure_file(file, path), folder)
+    return _ensure_file(file, path)
+
+
+def _ensure_file(file: DataFile, path: Path) -> Path:
     if path.exists():
         return path
     if not file.url:
@@ -76,6 +93,22 @@ def ensure(file: DataFile, data_dir: Path) -> Path:
     _unpack(packed, path)
     packed.unlink()
     return path
+
+
+def _unpack_folder(archive: Path, folder: Path) -> Path:
+    """The folder of this name inside the archive becomes `folder`: whole, or not at all."""
+    unpacked = extract(archive, folder.with_name(f".{folder.name}.unpacked"))
+    inner = unpacked / folder.name
+    if not inner.is_dir():
+        shutil.rmtree(unpacked, ignore_errors=True)
+        raise UserError(f"{archive} has no folder {folder.name}: it is not the archive that was expected.")
+    try:
+        inner.rename(folder)
+    except OSError as error:
+        if not folder.is_dir():  # another process was first
+            raise UserError(f"Cannot write {folder}: {error.strerror}.") from error
+    shutil.rmtree(unpacked, ignore_errors=True)
+    return folder
 
 
 def _unpack(packed: Path, path: Path) -> None:
