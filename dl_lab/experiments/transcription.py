@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,10 @@ from dl_lab.datasets.characters import decode
 from dl_lab.datasets.lj_speech import Clip
 from dl_lab.datasets.ragged import Ragged
 from dl_lab.run import Run
-from dl_lab.tasks.text_similarity import compared
+from dl_lab.tasks.text_similarity import compared, ended
 from dl_lab.training.learners import GradientLearner
 from dl_lab.training.trainer import Trainer, choose_device
-from dl_lab.types import Dataset, Metrics, SpeechBatch, UserError, read_tally
+from dl_lab.types import Dataset, Metrics, SpeechBatch, Tally, UserError, add_tallies, read_tally
 
 Drawn = tuple[Any, list[dict[str, Any]]]
 
@@ -29,7 +29,8 @@ class Transcribe:
     """Fit, then write the first `n_texts` test clips beside their targets, and show `n_shown` of them.
 
     Tables: transcripts (one row a clip, with its similarities). Figures: spectrograms with the transcript, alignments
-    of what was written. Audio: the clips themselves.
+    of what was written. Audio: the clips themselves. n_train_texts: write so many training clips too; how near they
+    are is reported as train/cer and so on (did it learn its own clips at all?).
     """
 
     dataset: Dataset
@@ -37,10 +38,20 @@ class Transcribe:
     trainer: Trainer
     n_texts: int = 32
     n_shown: int = 4
+    n_train_texts: int = 0
 
     def __call__(self, run: Run) -> Metrics:
         metrics = self.trainer.fit(self.learner, self.dataset, run)
-        self._show(run)
+        self.learner.model.cpu().eval()
+        rows, _ = self._written("test", self.n_texts)
+        run.table("transcripts", rows)
+        run.board.text("transcripts", markdown(rows))
+        if self.n_train_texts:
+            rows, tally = self._written("train", self.n_train_texts)
+            run.table("train_transcripts", rows)
+            metrics |= read_tally(tally, "train/")
+        self._draw(run)
+        run.finish(metrics)
         return metrics
 
     def rehearse(self) -> Metrics:
@@ -61,43 +72,45 @@ class Transcribe:
         """(all, trainable)."""
         return self.learner.n_parameters()
 
-    def _show(self, run: Run) -> None:
-        clips: list[Clip] = self.dataset.extras["clips"]["test"][: self.n_texts]
-        model: Any = self.learner.model.cpu().eval()
+    def _written(self, split: str, n: int) -> tuple[list[dict[str, Any]], Tally]:
+        """A row for each of the first n clips: spoken, written, and how near they are; and the tally of them all."""
         task: Any = self.learner.task  # one that writes
-        batches = self.dataset.test.to(torch.device("cpu")).batches(16)
-        written: list[list[int]] = []
+        clips: list[Clip] = self.dataset.extras["clips"][split][:n]
         rows: list[dict[str, Any]] = []
-        first: SpeechBatch | None = None
-        for batch in batches:
-            first = first or batch
-            texts = task.write(model, batch)
-            written += texts.tolist()
-            rows += [
-                {"spoken": decode(spoken.tolist()), "written": decode(own.tolist())}
-                | read_tally(compared(own[None], spoken[None]))
-                for own, spoken in zip(texts, batch.tokens, strict=True)
-            ]
-            if len(rows) >= len(clips):
-                break
-        rows = [{"clip": clip.name, **row} for clip, row in zip(clips, rows, strict=False)]
-        run.table("transcripts", rows)
-        run.board.text("transcripts", markdown(rows))
-        if first is not None:
-            self._draw(run, model, first, clips[: self.n_shown], written)
+        tally: Tally = {}
+        for batch in self._batches(split, len(clips)):
+            for own, spoken in zip(task.write(self.learner.model, batch), batch.tokens, strict=True):
+                near = compared(own[None], spoken[None])
+                tally = add_tallies(tally, near)
+                about = {"clip": clips[len(rows)].name, "spoken": decode(spoken.tolist())}
+                rows.append({**about, "written": decode(own.tolist()), **read_tally(near)})
+        return rows, tally
 
-    def _draw(self, run: Run, model: Any, batch: SpeechBatch, clips: Sequence[Clip], written: list[list[int]]) -> None:
+    def _batches(self, split: str, n: int, size: int = 16) -> Iterator[SpeechBatch]:
+        """The first n clips of a split, on the CPU."""
+        for batch in getattr(self.dataset, split).to(torch.device("cpu")).batches(size):
+            yield SpeechBatch(*[column[:n] for column in batch])
+            n -= len(batch.tokens)
+            if n <= 0:
+                return
+
+    def _draw(self, run: Run) -> None:
+        model: Any = self.learner.model
+        task: Any = self.learner.task
         second = self.dataset.extras["sample_rate"] / self.dataset.extras["hop_length"]  # in frames
-        n_frames = batch.n_frames[: len(clips)].tolist()
-        spectra = [f[:n].T for f, n in zip(batch.features, n_frames, strict=False)]
-        titles = [f"{clip.name}: {decode(own)}" for clip, own in zip(clips, written, strict=False)]
-        run.figure("spectrograms", *draw_spectrograms(spectra, titles, second))
-        texts = [own[: 2 + len(decode(own))] for own in written[: len(clips)]]
-        alignments = []
-        for i, text in enumerate(texts):
+        clips: list[Clip] = self.dataset.extras["clips"]["test"][: self.n_shown]
+        spectra, alignments, texts = [], [], []
+        for batch in self._batches("test", len(clips), size=1):
+            n_frames = int(batch.n_frames)
+            text = task.write(model, batch)[:, : 2 + self.dataset.preprocessing["text_length"]]
+            text = text[:, : len(ended(text[0].tolist()))]
             with torch.no_grad():
-                looked = model.alignment(batch.features[i : i + 1], batch.n_frames[i : i + 1], torch.tensor([text]))
-            alignments.append(looked[0, ..., : (n_frames[i] + 1) // 2])
+                looked = model.alignment(batch.features, batch.n_frames, text)
+            spectra.append(batch.features[0, :n_frames].T)
+            alignments.append(looked[0, ..., : (n_frames + 1) // 2])
+            texts.append(text[0].tolist())
+        titles = [f"{clip.name}: {decode(text)}" for clip, text in zip(clips, texts, strict=True)]
+        run.figure("spectrograms", *draw_spectrograms(spectra, titles, second))
         run.figure("alignments", *draw_alignments(alignments, texts, [clip.name for clip in clips], second / 2))
         for clip in clips:
             run.audio(clip.name, clip.samples(), self.dataset.extras["sample_rate"])
@@ -119,9 +132,7 @@ def draw_spectrograms(spectra: Sequence[Tensor], titles: Sequence[str], second: 
 
     second: in frames.
     """
-    figure, grid = plots.small_multiples(
-        [title[:110] for title in titles], 1, "seconds", "mel band", size=(9.0, 1.9)
-    )
+    figure, grid = plots.small_multiples([title[:110] for title in titles], 1, "seconds", "mel band", size=(9.0, 1.9))
     rows = []
     for axis, spectrum, title in zip(grid, spectra, titles, strict=True):
         extent = (0, spectrum.shape[1] / second, 0, spectrum.shape[0])
