@@ -316,7 +316,7 @@ class Run:
         self.board.embedding(name)
 
     def audio(self, name: str, samples: Any, sample_rate: int, step: int = 0) -> Path:
-        """Save audio/<name>.wav, 16 bit, of samples (n,) in [-1, 1] (louder ones are clipped), and play it on the board."""
+        """Save audio/<name>.wav (16 bit) of samples (n,) in [-1, 1], louder ones clipped, and play it on the board."""
         import io
 
         import soundfile

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from dl_lab.datasets import tone_speech
-from dl_lab.datasets.audio import LogMel, read_wav
+from dl_lab.datasets.audio import AudioFault, LogMel, read_wav
 from dl_lab.datasets.batches import Order, Residence, TensorSplit, fingerprint, shuffled
 from dl_lab.datasets.characters import SYMBOLS, encode_all
-from dl_lab.datasets.feature_cache import Features, cached_features
+from dl_lab.datasets.feature_cache import cached_features
 from dl_lab.datasets.files import data_files, ensure
 from dl_lab.datasets.ragged import Ragged
 from dl_lab.types import Dataset, SpeechBatch, UserError
@@ -87,29 +86,31 @@ def lj_speech(
     if n_symbols != len(SYMBOLS):
         raise ValueError(f"n_symbols {n_symbols} is not the number of symbols, {len(SYMBOLS)}")
     settings = LogMel(n_fft, hop_length, n_mels, mel_sample_rate)
-    limits = dict(zip(SPLITS, (n_train, n_val, n_test), strict=True))
     if source == "generated":
-        chosen, features = generated_clips(n_generated), None
-        label, note = "generated", ""
+        chosen, label, note = generated_clips(n_generated), "generated", ""
+        sounds = {split: _computed(clips, settings) for split, clips in chosen.items()}
+        content = [sound.values for sound in sounds.values()]
     else:
         clips, n_skipped = read_metadata(ensure(data_files(files)[0], Path(data_dir)), skip)
         paths = [clip.source for clip in clips if isinstance(clip.source, Path)]
-        features = cached_features(paths, settings, SAMPLE_RATE, Path(cache_dir), skip)
-        good = [i for i in range(len(clips)) if i not in features.faults]
+        try:
+            features = cached_features(paths, settings, SAMPLE_RATE, Path(cache_dir), skip)
+        except AudioFault as fault:
+            raise UserError(_skippable(str(fault).rstrip("."), fault.kind)) from None
         n_skipped += Counter(fault.kind for fault in features.faults.values())
-        chosen = split_clips([clips[i] for i in good], fractions, limits)
+        places = {clip.name: i for i, clip in enumerate(clips) if i not in features.faults}
+        good = [clip for clip in clips if clip.name in places]
+        chosen = split_clips(good, fractions, (n_train, n_val, n_test))
         label = "full" if sum(map(len, chosen.values())) == N_CLIPS and not n_skipped else "part"
         note = _note(chosen, n_skipped)
-        places = {clips[i].name: i for i in good}
-    columns, keys = {}, []
-    for split, own in chosen.items():
-        if features is None:
-            column = _computed(own, settings, pad_frames)
-        else:
-            column = _looked_up(features, [places[clip.name] for clip in own], pad_frames)
-        n_frames = column.lengths.clamp(max=pad_frames) if pad_frames else column.lengths
-        columns[split] = SpeechBatch(column, n_frames, encode_all([c.text for c in own], text_length))  # pyright: ignore[reportArgumentType]
-        keys += [column.values if features is None else torch.tensor(list(features.key.encode())), *columns[split][1:]]
+        whole = Ragged(features.values, features.starts, features.n_frames)
+        sounds = {
+            split: whole.select(torch.tensor([places[clip.name] for clip in own])) for split, own in chosen.items()
+        }
+        content = [torch.tensor(list(features.key.encode()))]
+    columns = {split: _columns(sounds[split], own, text_length, pad_frames) for split, own in chosen.items()}
+    for split in columns.values():
+        content += split[1:]
     splits: dict[str, Any] = {
         split: TensorSplit(column, _unchanged, order, residence, workers) for split, column in columns.items()
     }
@@ -119,7 +120,7 @@ def lj_speech(
         splits["train"],
         splits["val"],
         splits["test"],
-        fingerprint(*keys),
+        fingerprint(*content),
         note=note,
         extras={"clips": chosen, "sample_rate": SAMPLE_RATE, "hop_length": hop_length},
         preprocessing={"features": settings.to_plain(), "sample_rate": SAMPLE_RATE, "text_length": text_length}
@@ -131,14 +132,16 @@ def _unchanged(batch: SpeechBatch) -> SpeechBatch:
     return batch
 
 
-def _looked_up(features: Features, places: Sequence[int], pad_frames: int | None) -> Ragged:
-    return Ragged(features.values, features.starts, features.n_frames, pad_frames).select(torch.tensor(places))
+def _columns(sounds: Ragged, clips: Sequence[Clip], text_length: int, pad_frames: int | None) -> SpeechBatch:
+    n_frames = sounds.lengths if pad_frames is None else sounds.lengths.clamp(max=pad_frames)
+    padded: Any = replace(sounds, pad_to=pad_frames)  # what a TensorSplit needs of a tensor
+    return SpeechBatch(padded, n_frames, encode_all([clip.text for clip in clips], text_length))
 
 
-def _computed(clips: Sequence[Clip], settings: LogMel, pad_frames: int | None) -> Ragged:
+def _computed(clips: Sequence[Clip], settings: LogMel) -> Ragged:
     parts = [settings(torch.from_numpy(clip.samples())) for clip in clips]
     lengths = torch.tensor([len(part) for part in parts])
-    return Ragged(torch.cat(parts), lengths.cumsum(0) - lengths, lengths, pad_frames)
+    return Ragged(torch.cat(parts), lengths.cumsum(0) - lengths, lengths)
 
 
 # -- the release --------------------------------------------------------------------------------------------------
@@ -172,7 +175,7 @@ def read_metadata(folder: Path, skip: Sequence[str]) -> tuple[list[Clip], Counte
             skipped["no_text"] += 1
         else:
             clips.append(Clip(name, text, there[name]))
-    for name in there.keys() - seen and sorted(there.keys() - seen):
+    for name in sorted(there.keys() - seen):
         _fault("no_row", f"{there[name]} has no row in {path.name}", skip)
         skipped["no_row"] += 1
     if not clips:
@@ -182,22 +185,26 @@ def read_metadata(folder: Path, skip: Sequence[str]) -> tuple[list[Clip], Counte
 
 def _fault(kind: str, message: str, skip: Sequence[str]) -> None:
     if kind not in skip:
-        raise UserError(f"{message} (dataset.skip=[{kind}] leaves such clips out).")
+        raise UserError(_skippable(message, kind))
+
+
+def _skippable(message: str, kind: str) -> str:
+    return f"{message} (dataset.skip=[{kind}] leaves such clips out)."
 
 
 def split_clips(
-    clips: Sequence[Clip], fractions: Sequence[float], limits: Mapping[str, int | None]
+    clips: Sequence[Clip], fractions: Sequence[float], limits: Sequence[int | None]
 ) -> dict[str, list[Clip]]:
-    """Contiguous parts in the order given. Raises ValueError for a split without a clip."""
+    """Contiguous parts in the order given, the first so many of each. Raises ValueError for a split without a clip."""
     train, val = fractions
+    if train <= 0 or val <= 0 or train + val >= 1:
+        raise ValueError(f"fractions {train} and {val} leave nothing for a split")
     ends = [round(len(clips) * share) for share in (0.0, train, train + val, 1.0)]
-    parts = {
-        split: list(clips[start:end][: limits[split]])
-        for split, start, end in zip(SPLITS, ends[:-1], ends[1:], strict=True)
-    }
-    empty = [split for split, part in parts.items() if not part]
-    if empty:
-        raise ValueError(f"{len(clips)} clips leave none for {empty[0]} with fractions {list(fractions)}")
+    parts: dict[str, list[Clip]] = {}
+    for split, start, end, limit in zip(SPLITS, ends[:-1], ends[1:], limits, strict=True):
+        parts[split] = list(clips[start:end][:limit])
+        if not parts[split]:
+            raise ValueError(f"{len(clips)} clips leave none for {split} with fractions {list(fractions)}")
     return parts
 
 
@@ -205,8 +212,7 @@ def _note(parts: Mapping[str, Sequence[Clip]], skipped: Mapping[str, int]) -> st
     sizes = [len(part) for part in parts.values()]
     if sum(sizes) == N_CLIPS:
         return ""
-    seconds = "/".join(f"{size:,}" for size in sizes)
-    words = [f"{sum(sizes):,} of {N_CLIPS:,} clips, in order {seconds}"]
+    words = [f"{sum(sizes):,} of {N_CLIPS:,} clips, in order {'/'.join(f'{size:,}' for size in sizes)}"]
     return ", ".join([*words, *(f"{n} {WORDS[kind]} skipped" for kind, n in skipped.items() if n)])
 
 

@@ -102,7 +102,7 @@ class Transcribe:
         spectra, alignments, texts = [], [], []
         for batch in self._batches("test", len(clips), size=1):
             n_frames = int(batch.n_frames)
-            text = task.write(model, batch)[:, : 2 + self.dataset.preprocessing["text_length"]]
+            text = task.write(model, batch)
             text = text[:, : len(ended(text[0].tolist()))]
             with torch.no_grad():
                 looked = model.alignment(batch.features, batch.n_frames, text)
@@ -136,7 +136,7 @@ def draw_spectrograms(spectra: Sequence[Tensor], titles: Sequence[str], second: 
     rows = []
     for axis, spectrum, title in zip(grid, spectra, titles, strict=True):
         extent = (0, spectrum.shape[1] / second, 0, spectrum.shape[0])
-        axis.imshow(spectrum, origin="lower", aspect="auto", cmap="magma", extent=extent)
+        axis.imshow(spectrum.numpy(), origin="lower", aspect="auto", cmap="magma", extent=extent)
         name, quarter = title.partition(":")[0], max(round(second / 4), 1)
         means = [float(part.mean()) for part in spectrum.split(quarter, dim=1)]
         rows += [{"clip": name, "second": i * quarter / second, "level": mean} for i, mean in enumerate(means)]
@@ -159,7 +159,7 @@ def draw_alignments(
         for head, weights in enumerate(looked):
             axis = grid[i * heads + head]
             extent = (0, weights.shape[1] / second, weights.shape[0] - 0.5, -0.5)
-            axis.imshow(weights, aspect="auto", cmap="viridis", extent=extent, vmin=0)
+            axis.imshow(weights.numpy(), aspect="auto", cmap="viridis", extent=extent, vmin=0)
             if len(symbols) <= 20:
                 axis.set_yticks(range(len(symbols)), symbols)
             rows += [

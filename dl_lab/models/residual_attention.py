@@ -23,7 +23,7 @@ class Memory(NamedTuple):
 
 
 class Attention(nn.Module):
-    """Multi-head attention (Vaswani et al. 2017, section 3.2.2) of x (batch, length, dim) over a Memory -> the same shape.
+    """Multi-head attention (Vaswani et al. 2017, section 3.2.2) over a Memory: (batch, length, dim) -> the same shape.
 
     Projections of queries, values and outputs have a bias, that of the keys has none (it would cancel in the softmax).
     Queries and keys are each scaled by head_dim^(-1/4). Raises ValueError where dim is not a multiple of n_heads.

@@ -114,7 +114,7 @@ class SpeechToText(nn.Module):
         return self.decoder.start(batch, beams, device)
 
     def step(self, tokens: Tensor, state: Any, memory: Memory) -> tuple[Tensor, Any]:
-        """The last symbol of each text (batch, beams) -> logits of the next (batch, beams, n_symbols), and the state."""
+        """The last symbols (batch, beams) -> logits of the next ones (batch, beams, n_symbols), and the state."""
         return self.decoder.step(tokens, state, memory)
 
     def alignment(self, features: Tensor, n_frames: Tensor, tokens: Tensor) -> Tensor:

@@ -74,13 +74,14 @@ class ConnectionistTranscription:
         self.augment = augment
 
     def loss(self, model: nn.Module, batch: SpeechBatch) -> tuple[Tensor, Tally]:
-        loss = self._loss(*model(augmented(batch, self.augment), batch.n_frames), batch)
+        logits, n_steps = model(augmented(batch, self.augment), batch.n_frames)
+        loss = self._loss(logits, n_steps, batch)
         return loss, {"loss": Ratio(loss.detach() * len(batch.tokens), len(batch.tokens))}
 
     def measure(self, model: nn.Module, batch: SpeechBatch) -> Tally:
         logits, n_steps = model(batch.features, batch.n_frames)
         size = len(batch.tokens)
-        loss = Ratio(self._loss(logits, n_steps, batch) * size, size)
+        loss = Ratio(self._loss(logits, n_steps, batch).detach() * size, size)
         return {"loss": loss, **compared(best_path(logits, n_steps), batch.tokens)}
 
     @torch.no_grad()

@@ -1,0 +1,123 @@
+"""Log-mel features equal the course's transforms; files of every kind are read or refused by name."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from dl_lab.datasets.audio import AudioFault, LogMel, inspect_wav, read_any, read_wav
+
+RATE = 22_050
+
+
+@pytest.fixture
+def noise():
+    return np.random.default_rng(0).normal(scale=0.1, size=4000).astype(np.float32)
+
+
+@pytest.fixture
+def wav(tmp_path, noise):
+    """Write a WAV file; returns its path."""
+
+    def write(name="clip.wav", samples=noise, rate=RATE, subtype="PCM_16"):
+        soundfile.write(tmp_path / name, samples, rate, subtype=subtype)
+        return tmp_path / name
+
+    return write
+
+
+def test_log_mel_is_the_pipeline_of_the_course(noise):
+    import torchaudio
+
+    samples = torch.from_numpy(noise)
+    power = torchaudio.transforms.Spectrogram(
+        n_fft=400, hop_length=160, power=2, center=True, normalized=False, onesided=None
+    )(samples)
+    mel = torchaudio.transforms.MelScale(n_mels=80, n_stft=201, norm="slaney", mel_scale="slaney")(power)
+    levels = torch.clamp(mel, min=1e-10).log10()
+    levels = torch.maximum(levels, levels.max() - 8.0)
+    assert torch.equal(LogMel()(samples), ((levels + 4.0) / 4.0).T)
+
+
+def test_a_tone_is_where_its_filter_is():
+    """With filters laid out for the true rate, a 1 kHz tone peaks in the filter around 1 kHz."""
+    from torchaudio.functional import melscale_fbanks
+
+    time = torch.arange(RATE) / RATE
+    features = LogMel(mel_sample_rate=RATE)(torch.sin(2 * torch.pi * 1000 * time))
+    filters = melscale_fbanks(201, 0.0, RATE / 2, 80, RATE, norm="slaney", mel_scale="slaney")
+    loudest = int(features[len(features) // 2].argmax())
+    assert loudest == int(filters[round(1000 / RATE * 400)].argmax())
+
+
+@pytest.mark.parametrize("n", [1, 100, 159, 160, 200, 201, 1000])
+def test_any_length_has_features(n):
+    settings = LogMel()
+    features = settings(torch.randn(n, generator=torch.Generator().manual_seed(0)))
+    assert features.shape == (settings.n_frames(n), 80) == (n // 160 + 1, 80)
+    assert torch.isfinite(features).all()
+
+
+def test_silence_has_finite_features():
+    assert torch.equal(LogMel()(torch.zeros(1000)), torch.full((7, 80), -1.5))
+
+
+def test_inspect_counts_samples_and_reading_gives_them(wav, noise):
+    path = wav()
+    assert inspect_wav(path, RATE) == len(noise)
+    np.testing.assert_allclose(read_wav(path), noise, atol=1 / 32768)
+
+
+@pytest.mark.parametrize(
+    ("write", "kind", "words"),
+    [
+        (lambda wav, noise: wav(rate=16_000), "sample_rate", "16000 samples a second instead of 22050"),
+        (lambda wav, noise: wav(subtype="FLOAT"), "damaged", "no PCM WAV"),
+        (lambda wav, noise: wav(subtype="ULAW"), "damaged", "no PCM WAV"),
+        (lambda wav, noise: wav(samples=np.stack([noise, noise], axis=1)), "damaged", "2 channels"),
+        (lambda wav, noise: wav(samples=noise[:0]), "damaged", "no samples"),
+        (lambda wav, noise: cut(wav(), 5000), "damaged", "truncated: 2478 of 4000"),
+        (lambda wav, noise: cut(wav(), 30), "damaged", "ends within the header"),
+        (lambda wav, noise: cut(wav(), 0), "damaged", "ends within the header"),
+    ],
+)
+def test_an_unfit_recording_is_named(wav, noise, write, kind, words):
+    path = write(wav, noise)
+    with pytest.raises(AudioFault, match=words) as caught:
+        inspect_wav(path, RATE)
+    assert caught.value.kind == kind
+    assert str(path) in str(caught.value)
+
+
+def cut(path, size):
+    path.write_bytes(path.read_bytes()[:size])
+    return path
+
+
+def test_other_rates_and_stereo_are_converted(wav):
+    time = np.arange(44_100) / 44_100
+    left, right = np.sin(2 * np.pi * 440 * time), np.sin(2 * np.pi * 880 * time)
+    samples = read_any(wav(samples=np.stack([left, right], axis=1), rate=44_100), RATE)
+    assert len(samples) == RATE
+    spectrum = torch.fft.rfft(samples).abs()
+    assert sorted(spectrum.topk(2).indices.tolist()) == [440, 880]
+    assert abs(float(samples.abs().max()) - 0.88) < 0.02  # the mean of both
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_24", "FLOAT", "ULAW"])
+def test_a_new_file_may_have_any_encoding(wav, noise, subtype):
+    assert len(read_any(wav(subtype=subtype), RATE)) == len(noise)
+
+
+def test_a_new_file_that_is_broken_is_refused(wav, tmp_path, noise):
+    (tmp_path / "text.wav").write_text("hello")
+    for path, words in (
+        (tmp_path / "text.wav", "no sound file"),
+        (cut(wav(), 5000), "truncated"),
+        (wav("empty.wav", samples=noise[:0]), "no samples"),
+        (wav("nan.wav", samples=noise * np.nan, subtype="FLOAT"), "no finite numbers"),
+    ):
+        with pytest.raises(AudioFault, match=words):
+            read_any(path, RATE)

@@ -1,0 +1,125 @@
+"""Decoding: greedy and beam search against exhaustive search and the prefix read again; CTC's best path by hand."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+
+from dl_lab.models.speech import SpeechEncoder, SpeechToText
+from dl_lab.models.text_decoders import AttentionDecoder, RecurrentDecoder
+from dl_lab.tasks.decoding import beam, best_path, greedy
+from dl_lab.types import PADDING, START, STOP
+
+N_SYMBOLS, LENGTH, SEED = 6, 3, 3
+
+
+@pytest.fixture(params=["recurrent", "attention"])
+def model(request):
+    """Random weights, sharpened so that texts differ and end at different lengths."""
+    torch.manual_seed(SEED)
+    sizes = {"dim": 8, "n_heads": 2, "hidden": 8}
+    decoder = (
+        RecurrentDecoder(N_SYMBOLS, **sizes)
+        if request.param == "recurrent"
+        else AttentionDecoder(N_SYMBOLS, **sizes, text_length=LENGTH + 1)
+    )
+    net = SpeechToText(SpeechEncoder(5, **sizes, n_layers=1, max_frames=30, mask_padding=True), decoder)
+    for layer in (net.decoder.cross.attention.value, net.decoder.cross.attention.out, net.decoder.head[1]):
+        torch.nn.init.normal_(layer.weight, std=1.5)
+    return net.eval()
+
+
+@pytest.fixture
+def clips():
+    torch.manual_seed(SEED)
+    return torch.randn(8, 20, 5), torch.tensor([20, 20, 9, 20, 13, 20, 7, 20])
+
+
+def reread(model: SpeechToText, features: Tensor, n_frames: Tensor) -> list[list[int]]:
+    """Greedy, a clip at a time, the whole prefix read again for each symbol."""
+    texts = []
+    for i in range(len(features)):
+        text = [START]
+        while len(text) <= LENGTH and text[-1] != STOP:
+            logits = model(features[i : i + 1], n_frames[i : i + 1], torch.tensor([text]))
+            text.append(int(logits[0, -1].argmax()))
+        texts.append(text)
+    return texts
+
+
+def up_to_stop(rows: Tensor) -> list[list[int]]:
+    return [row[: row.index(STOP) + 1] if STOP in row else row for row in rows.tolist()]
+
+
+@torch.no_grad()
+def test_greedy_equals_reading_the_prefix_again(model, clips):
+    written = greedy(model, *clips, LENGTH)
+    texts = reread(model, *clips)
+    assert up_to_stop(written) == texts
+    assert len({len(text) for text in texts}) > 1, "texts of one length prove little"
+    for row in written.tolist():
+        if STOP in row:
+            assert set(row[row.index(STOP) + 1 :]) <= {PADDING}
+
+
+def test_one_beam_is_greedy(model, clips):
+    assert up_to_stop(beam(model, *clips, LENGTH, beams=1)) == up_to_stop(greedy(model, *clips, LENGTH))
+
+
+@torch.no_grad()
+def log_probabilities(model, features, n_frames, texts: list[list[int]]) -> list[float]:
+    """Of texts of one clip, each with START and, where it has one, STOP."""
+    rows = torch.full((len(texts), LENGTH + 1), PADDING)
+    for row, text in zip(rows, texts, strict=True):
+        row[: len(text)] = torch.tensor(text)
+    clip = features.expand(len(texts), -1, -1), n_frames.expand(len(texts))
+    scores = model(*clip, rows[:, :-1]).log_softmax(dim=-1).gather(2, rows[:, 1:, None])[..., 0]
+    return [float(score[: len(text) - 1].sum()) for score, text in zip(scores, texts, strict=True)]
+
+
+def all_texts():
+    """Every text that a search may give: ended within LENGTH symbols, or LENGTH symbols without a stop."""
+    others = [symbol for symbol in range(N_SYMBOLS) if symbol != STOP]
+    for size in range(LENGTH):
+        yield from ([START, *middle, STOP] for middle in itertools.product(others, repeat=size))
+    yield from ([START, *whole] for whole in itertools.product(others, repeat=LENGTH))
+
+
+@pytest.mark.parametrize("length_penalty", [0.0, 1.0])
+def test_enough_beams_find_the_best_of_all_texts(model, clips, length_penalty):
+    features, n_frames = clips[0][:2], clips[1][:2]
+    texts = list(all_texts())
+    written = up_to_stop(beam(model, features, n_frames, LENGTH, N_SYMBOLS**LENGTH, length_penalty))
+    for i, own in enumerate(written):
+        clip = features[i : i + 1], n_frames[i : i + 1]
+        scores = log_probabilities(model, *clip, texts)
+        per_symbol = [score / (len(text) - 1) ** length_penalty for score, text in zip(scores, texts, strict=True)]
+        assert own == texts[per_symbol.index(max(per_symbol))]
+
+
+def test_more_beams_find_no_worse_text(model, clips):
+    few, many = (up_to_stop(beam(model, *clips, LENGTH, beams)) for beams in (1, 30))
+    gains = []
+    for i, pair in enumerate(zip(few, many, strict=True)):
+        before, after = log_probabilities(model, clips[0][i : i + 1], clips[1][i : i + 1], list(pair))
+        gains.append(after - before)
+    assert min(gains) > -1e-5
+    assert max(gains) > 1e-3, "greedy was best everywhere: the beams were not tried"
+
+
+def test_the_best_path_merges_and_drops_blanks():
+    blank, a, b = PADDING, 4, 5
+    path = [a, a, blank, a, b, b, blank, blank]
+    logits = torch.nn.functional.one_hot(torch.tensor([path, path]), N_SYMBOLS).float()
+    texts = best_path(logits, torch.tensor([8, 4]))
+    assert texts.shape == (2, 10)
+    assert texts[0].tolist() == [START, a, a, b, STOP, *[PADDING] * 5]
+    assert texts[1].tolist() == [START, a, a, STOP, *[PADDING] * 6]  # what lies behind the clip is not read
+
+
+def test_a_search_without_beams_is_refused(model, clips):
+    with pytest.raises(ValueError, match="beams 0"):
+        beam(model, *clips, LENGTH, 0)
