@@ -21,7 +21,7 @@ from dl_lab.datasets.batches import Order, Residence, TensorSplit, fingerprint, 
 from dl_lab.datasets.characters import SYMBOLS, encode_all
 from dl_lab.datasets.feature_cache import cached_features
 from dl_lab.datasets.files import data_files, ensure
-from dl_lab.datasets.ragged import Ragged
+from dl_lab.datasets.ragged_column import RaggedColumn
 from dl_lab.types import Dataset, SpeechBatch, UserError
 
 N_CLIPS = 13_100
@@ -103,7 +103,7 @@ def lj_speech(
         chosen = split_clips(good, fractions, (n_train, n_val, n_test))
         label = "full" if sum(map(len, chosen.values())) == N_CLIPS and not n_skipped else "part"
         note = _note(chosen, n_skipped)
-        whole = Ragged(features.values, features.starts, features.n_frames)
+        whole = RaggedColumn(features.values, features.starts, features.n_frames)
         sounds = {
             split: whole.select(torch.tensor([places[clip.name] for clip in own])) for split, own in chosen.items()
         }
@@ -132,16 +132,16 @@ def _unchanged(batch: SpeechBatch) -> SpeechBatch:
     return batch
 
 
-def _columns(sounds: Ragged, clips: Sequence[Clip], text_length: int, pad_frames: int | None) -> SpeechBatch:
+def _columns(sounds: RaggedColumn, clips: Sequence[Clip], text_length: int, pad_frames: int | None) -> SpeechBatch:
     n_frames = sounds.lengths if pad_frames is None else sounds.lengths.clamp(max=pad_frames)
     padded: Any = replace(sounds, pad_to=pad_frames)  # what a TensorSplit needs of a tensor
     return SpeechBatch(padded, n_frames, encode_all([clip.text for clip in clips], text_length))
 
 
-def _computed(clips: Sequence[Clip], settings: LogMel) -> Ragged:
+def _computed(clips: Sequence[Clip], settings: LogMel) -> RaggedColumn:
     parts = [settings(torch.from_numpy(clip.samples())) for clip in clips]
     lengths = torch.tensor([len(part) for part in parts])
-    return Ragged(torch.cat(parts), lengths.cumsum(0) - lengths, lengths)
+    return RaggedColumn(torch.cat(parts), lengths.cumsum(0) - lengths, lengths)
 
 
 # -- the release --------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from dl_lab import plots
 from dl_lab.datasets.audio import LogMel, read_any
 from dl_lab.datasets.characters import decode
 from dl_lab.datasets.lj_speech import Clip
-from dl_lab.datasets.ragged import Ragged
+from dl_lab.datasets.ragged_column import RaggedColumn
 from dl_lab.run import Run
 from dl_lab.tasks.text_similarity import compared, ended
 from dl_lab.training.learners import GradientLearner
@@ -208,5 +208,5 @@ def as_batch(samples: Tensor, settings: LogMel, pad_frames: int | None, text_len
     """One clip as the data set would give it; its text is not known."""
     features = settings(samples)
     size = torch.tensor([len(features)])
-    column = Ragged(features, torch.tensor([0]), size, pad_frames).index_select(0, torch.tensor([0]))
+    column = RaggedColumn(features, torch.tensor([0]), size, pad_frames).index_select(0, torch.tensor([0]))
     return SpeechBatch(column, size.clamp(max=column.shape[1]), torch.zeros(1, text_length, dtype=torch.int64))

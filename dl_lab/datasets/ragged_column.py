@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Ragged:
+class RaggedColumn:
     """Item i is values[starts[i] : starts[i] + lengths[i]]; values (rows, features), starts and lengths (n,) int64.
 
     Chosen items come as (chosen, length, features), zeros behind each: `pad_to` long (longer items are cut), or where
@@ -34,11 +34,11 @@ class Ragged:
         gathered = self.values.index_select(0, rows.flatten()).unflatten(0, rows.shape)
         return gathered.masked_fill_(~inside[..., None], 0)
 
-    def to(self, device: torch.device, non_blocking: bool = False) -> Ragged:
+    def to(self, device: torch.device, non_blocking: bool = False) -> RaggedColumn:
         moved = [t.to(device, non_blocking=non_blocking) for t in (self.values, self.starts, self.lengths)]
         return replace(self, values=moved[0], starts=moved[1], lengths=moved[2])
 
-    def select(self, chosen: Tensor) -> Ragged:
+    def select(self, chosen: Tensor) -> RaggedColumn:
         """The same values with some of the items only; nothing is copied."""
         return replace(self, starts=self.starts[chosen], lengths=self.lengths[chosen])
 

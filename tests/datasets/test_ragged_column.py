@@ -1,4 +1,4 @@
-"""Ragged: chosen items come out padded with zeros, whatever the order."""
+"""RaggedColumn: chosen items come out padded with zeros, whatever the order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dl_lab.datasets.batches import TensorSplit
-from dl_lab.datasets.ragged import Ragged
+from dl_lab.datasets.ragged_column import RaggedColumn
 
 LENGTHS = [3, 1, 5, 2]
 
@@ -28,13 +28,13 @@ def items():
 @pytest.fixture
 def ragged(items):
     lengths = torch.tensor(LENGTHS)
-    return Ragged(torch.cat(items), lengths.cumsum(0) - lengths, lengths)
+    return RaggedColumn(torch.cat(items), lengths.cumsum(0) - lengths, lengths)
 
 
 @pytest.mark.parametrize("pad_to", [None, 4, 9])
 def test_items_are_padded_or_cut(items, ragged, pad_to):
     chosen = torch.tensor([3, 0, 2])
-    got = Ragged(ragged.values, ragged.starts, ragged.lengths, pad_to).index_select(0, chosen)
+    got = RaggedColumn(ragged.values, ragged.starts, ragged.lengths, pad_to).index_select(0, chosen)
     length = pad_to or 5
     assert got.shape == (3, length, 2)
     for row, i in zip(got, chosen.tolist(), strict=True):
