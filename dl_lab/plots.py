@@ -111,6 +111,28 @@ def image_rows(rows: Mapping[str, Sequence[Any]], title: str, vmin: float = 0, v
     return figure
 
 
+def image_grid(images: Sequence[Any], columns: int, title: str, names: Sequence[str] = ()) -> Figure:
+    """Images (height, width) in grey or (height, width, 3), values in [0, 1], `columns` in a row; a name below each."""
+    from matplotlib.figure import Figure
+
+    n_rows = -(-len(images) // columns)
+    below = 0.22 if names else 0.0
+    width, height = 0.8 * columns + 0.2, (0.8 + below) * n_rows + 0.45
+    figure = Figure(figsize=(width, height))
+    figure.subplots_adjust(
+        left=0.1 / width, right=1 - 0.1 / width, bottom=(0.1 + below) / height, top=1 - 0.4 / height, hspace=0.1 + below
+    )
+    figure.suptitle(title, fontsize=10, y=1 - 0.1 / height)
+    for i, image in enumerate(images):
+        axis = figure.add_subplot(n_rows, columns, i + 1)
+        axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        axis.set_xticks([])
+        axis.set_yticks([])
+        if names:
+            axis.set_xlabel(names[i], fontsize=6, labelpad=2)
+    return figure
+
+
 def curves(rows: Sequence[Mapping[str, Any]], x: str, title: str, mark: float | None = None) -> Figure:
     """One line for each column but `x`; a vertical line at `mark`."""
     figure, axis = axes(title, x)

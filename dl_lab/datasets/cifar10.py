@@ -198,21 +198,37 @@ def _labels(names: list[str]) -> np.ndarray:
 
 def _decode(archive: Path) -> dict[str, np.ndarray]:
     """All JPEG images of the archive by their last three path parts, sorted."""
-    from torchvision.io import ImageReadMode, decode_jpeg
-
     images: dict[str, np.ndarray] = {}
     try:
         with tarfile.open(archive, "r|*") as packed:
             for member in packed:
                 file = packed.extractfile(member) if member.name.endswith(".jpg") else None
                 if file is not None:
-                    raw = torch.frombuffer(bytearray(file.read()), dtype=torch.uint8)
-                    pixels: Any = decode_jpeg(raw, mode=ImageReadMode.RGB)
-                    images["/".join(member.name.split("/")[-3:])] = pixels.permute(1, 2, 0).numpy()
+                    images["/".join(member.name.split("/")[-3:])] = _pixels(file.read(), member.name, archive)
     except (OSError, tarfile.TarError, RuntimeError, EOFError) as error:
         raise UserError(f"{archive} cannot be read: {error}.") from error
+    if not images:
+        raise UserError(f"{archive} has no .jpg files.")
     names = sorted(images)
     return {"names": np.array(names), "images": np.stack([images[name] for name in names])}
+
+
+def _pixels(content: bytes, name: str, archive: Path) -> np.ndarray:
+    """(32, 32, 3) uint8. Raises UserError, naming the image, for what is none of CIFAR-10's."""
+    from torchvision.io import ImageReadMode, decode_jpeg
+
+    *_, split, folder, _ = ("", "", *name.split("/"))
+    if split not in ("train", "test") or folder not in CLASS_NAMES:
+        raise UserError(f"{name} in {archive} is not train/<class>/ or test/<class>/ with one of CIFAR-10's classes.")
+    if not content:
+        raise UserError(f"{name} in {archive} is empty.")
+    try:
+        pixels: Any = decode_jpeg(torch.frombuffer(bytearray(content), dtype=torch.uint8), mode=ImageReadMode.RGB)
+    except RuntimeError as error:
+        raise UserError(f"{name} in {archive} cannot be decoded as JPEG.") from error
+    if tuple(pixels.shape[1:]) != (32, 32):
+        raise UserError(f"{name} in {archive} has {pixels.shape[2]}x{pixels.shape[1]} pixels, not 32x32.")
+    return pixels.permute(1, 2, 0).numpy()
 
 
 def _write_cache(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

@@ -172,6 +172,37 @@ class ModelSummary(Callback):
         session.run.summary["flops"] = sum(row["flops"] for row in rows)
 
 
+class FirstLayerFilters(Callback):
+    """At the end of the fit the kernels of the first convolution, each scaled to its own minimum and maximum.
+
+    channel: of the input, drawn in grey (the Padova homework draws channel 0); None draws a kernel of RGB images in
+    colour. A model without a convolution of images has no such figure.
+    """
+
+    def __init__(self, channel: int | None = None, columns: int = 8) -> None:
+        self.channel, self.columns = channel, columns
+
+    def fit_end(self, session: Session, tally: Tally, metrics: Metrics) -> None:
+        weights = session.learner.weights()
+        kernels = next((w.float().cpu() for w in weights.values() if w.dim() == 4), None)  # (filters, channels, h, w)
+        if kernels is None:
+            return
+        channel = self.channel if self.channel is not None or kernels.shape[1] == 3 else 0
+        chosen = kernels if channel is None else kernels[:, channel % kernels.shape[1]][:, None]
+        low, high = chosen.amin(dim=(1, 2, 3), keepdim=True), chosen.amax(dim=(1, 2, 3), keepdim=True)
+        scaled = ((chosen - low) / (high - low).clamp(min=1e-12)).permute(0, 2, 3, 1).squeeze(3).numpy()
+        rows = [
+            {"filter": i, "channel": c, "row": y, "column": x, "weight": value}
+            for i, kernel in enumerate(kernels.tolist())
+            for c, plane in enumerate(kernel)
+            for y, line in enumerate(plane)
+            for x, value in enumerate(line)
+        ]
+        of = "RGB" if channel is None else f"input channel {channel}"
+        title = f"{len(kernels)} first-layer filters, {of}"
+        session.run.figure("first_layer_filters", plots.image_grid(list(scaled), self.columns, title), rows, session.step)
+
+
 class LearningCurves(Callback):
     """One figure at the end, a panel per metric: train and validation over the epochs."""
 

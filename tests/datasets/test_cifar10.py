@@ -101,6 +101,36 @@ def test_a_broken_archive_is_named(copy):
         build(folder)
 
 
+def jpeg(height: int, width: int) -> bytes:
+    from torchvision.io import encode_jpeg
+
+    return encode_jpeg(torch.zeros(3, height, width, dtype=torch.uint8)).numpy().tobytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("train/cat/7.jpg", b"", "train/cat/7.jpg in .* is empty"),
+        ("train/cat/7.jpg", b"no JPEG at all", "train/cat/7.jpg in .* cannot be decoded"),
+        ("train/cat/7.jpg", jpeg(32, 32)[:100], "train/cat/7.jpg in .* cannot be decoded"),
+        ("test/dog/8.jpg", jpeg(32, 48), "test/dog/8.jpg in .* has 48x32 pixels, not 32x32"),
+        ("train/lynx/9.jpg", jpeg(32, 32), "train/lynx/9.jpg in .* one of CIFAR-10's classes"),
+        ("9.jpg", jpeg(32, 32), "9.jpg in .* is not train/<class>/"),
+    ],
+)
+def test_a_bad_image_is_named_and_nothing_is_cached(tmp_path, name, content, message):
+    archive = tmp_path / "data" / "cifar10" / "CIFAR-10-images-jpeg.tar.xz"
+    archive.parent.mkdir(parents=True)
+    with tarfile.open(archive, "w:xz") as packed:
+        for path, raw in (("train/cat/1.jpg", jpeg(32, 32)), (name, content)):
+            member = tarfile.TarInfo(path)
+            member.size = len(raw)
+            packed.addfile(member, io.BytesIO(raw))
+    with pytest.raises(UserError, match=message):
+        build(tmp_path)
+    assert not (tmp_path / "cache").exists()
+
+
 def test_generated_needs_no_file_and_stays_in_range():
     dataset = cifar10(**{**CONF, **GREY, "source": "generated", "n_generated": 40})
     x = next(dataset.train.batches(40)).x

@@ -107,3 +107,22 @@ def test_what_has_no_torch_model_has_no_layers():
     for name, expected in (("octmnist_perceptron", 0), ("attention_cost", 0), ("octmnist_feedforward", 3)):
         rows = config.describe_layers(composer.compose([f"experiment={name}"]).config)
         assert sum(row["kind"] == "Linear" for row in rows) == expected
+
+
+def test_first_layer_filters_as_the_homework_draws_them(execute):
+    words = ("dataset=cifar10", "dataset.source=generated", "dataset.n_generated=20", "model=cnn")
+    key = "+callbacks.filters._target_=dl_lab.training.callbacks.FirstLayerFilters"
+    small = ("trainer.max_epochs=1", "trainer.device=cpu", "logger=none")
+    folder, _ = execute(*words, key, "+callbacks.filters.channel=0", *small)
+    with (folder / "tables" / "first_layer_filters.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 32 * 3 * 3 * 3
+    from safetensors.torch import load_file
+
+    kernels = load_file(folder / "checkpoints" / "best.safetensors")["0.weight"]
+    row = rows[5 * 27 + 2 * 9 + 1 * 3 + 2]
+    assert [row[key] for key in ("filter", "channel", "row", "column")] == ["5", "2", "1", "2"]
+    assert float(row["weight"]) == pytest.approx(float(kernels[5, 2, 1, 2]))
+    assert (folder / "figures" / "first_layer_filters.png").stat().st_size > 3000
+    plain, _ = execute("dataset.source=generated", "dataset.n_generated=20", key, *small)
+    assert not (plain / "figures" / "first_layer_filters.png").exists(), "an MLP has no filters"
