@@ -1,11 +1,15 @@
-"""A small Transformer encoder over a window (Vaswani et al. 2017), and a linear forecast from its last
-position.
+"""A small Transformer encoder over a window (Vaswani et al. 2017), with any attention mechanism, and a linear
+forecast from its last position.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+
+from dl_lab.models.attention.mechanisms import MechanismFactory
+from dl_lab.models.attention.multi_head import MultiHeadAttention
+from dl_lab.models.text_transformer import EncoderBlock
 
 
 class TransformerForecaster(nn.Module):
@@ -18,6 +22,7 @@ class TransformerForecaster(nn.Module):
         self,
         n_features: int,
         window: int,
+        attention: MechanismFactory,
         horizon: int = 1,
         dim: int = 64,
         heads: int = 4,
@@ -25,15 +30,18 @@ class TransformerForecaster(nn.Module):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        if dim % heads:
-            raise ValueError(f"dim {dim} is not a multiple of heads {heads}")
         self.horizon = horizon
         self.embed = nn.Linear(n_features, dim)
         self.position = nn.Parameter(torch.randn(window, dim) * 0.02)
-        layer = nn.TransformerEncoderLayer(dim, heads, 4 * dim, dropout, batch_first=True, norm_first=True)
-        self.encoder = nn.TransformerEncoder(layer, layers, norm=nn.LayerNorm(dim), enable_nested_tensor=False)
+        self.blocks = nn.ModuleList(
+            EncoderBlock(MultiHeadAttention(dim, heads, attention, window), dim, 4 * dim, dropout)
+            for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(dim)
         self.head = nn.Linear(dim, horizon * n_features)
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = self.encoder(self.embed(x) + self.position[-x.shape[1] :])
-        return self.head(hidden[:, -1]).unflatten(1, (self.horizon, -1))
+        hidden = self.embed(x) + self.position[-x.shape[1] :]
+        for block in self.blocks:
+            hidden = block(hidden)
+        return self.head(self.norm(hidden[:, -1])).unflatten(1, (self.horizon, -1))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from dl_lab import config
+from dl_lab.models.attention.mechanisms import Fused
 from dl_lab.models.naive_forecast import FromLast, LinearAutoregression, Persistence, Seasonal
 from dl_lab.models.recurrent_forecaster import RecurrentForecaster
 from dl_lab.models.transformer_forecaster import TransformerForecaster
@@ -24,7 +26,7 @@ def test_published_parameter_counts():
     [
         lambda: RecurrentForecaster(3, horizon=2, hidden=16),
         lambda: RecurrentForecaster(3, horizon=2, hidden=16, cell="gru", bidirectional=True),
-        lambda: TransformerForecaster(3, window=6, horizon=2, dim=8, heads=2, layers=1),
+        lambda: TransformerForecaster(3, 6, Fused, horizon=2, dim=8, heads=2, layers=1),
         lambda: FromLast(RecurrentForecaster(3, horizon=2, hidden=16)),
         lambda: LinearAutoregression(6, 3, 2),
     ],
@@ -57,5 +59,15 @@ def test_autoregression_recovers_a_linear_rule():
 
 
 def test_dim_must_divide():
-    with pytest.raises(ValueError, match="dim 10 is not a multiple of heads 4"):
-        TransformerForecaster(3, window=6, dim=10)
+    with pytest.raises(ValueError, match="dim 10 is not a multiple of n_heads 4"):
+        TransformerForecaster(3, 6, Fused, dim=10)
+
+
+@pytest.mark.parametrize("mechanism", ["fused", "softmax", "mclaurin", "elu", "random_features", "window", "strided"])
+def test_the_transformer_takes_any_mechanism_by_config(mechanism):
+    words = ["experiment=air_transformer", f"model/attention={mechanism}", "dataset.source=generated"]
+    composed = config.Composer().compose(words)
+    model = config.build({"model": composed.config["procedure"]["learner"]["model"]}, "model")
+    x = torch.randn(2, model.position.shape[0], composed.config["dataset"]["n_features"])
+    assert model(x).shape == (2, 1, x.shape[2])
+    assert type(model.blocks[0].attention.attention).__name__.lower() == mechanism.replace("_", "")

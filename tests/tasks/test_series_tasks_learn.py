@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from dl_lab.models.attention.mechanisms import Fused
 from dl_lab.models.autoencoder import Autoencoder
 from dl_lab.models.naive_forecast import FromLast
 from dl_lab.models.recurrent_forecaster import RecurrentForecaster
@@ -36,7 +37,7 @@ CASES = {
         0.01,
     ),
     "transformer": (
-        lambda: TransformerForecaster(2, 16, dim=16, heads=2, layers=1, dropout=0),
+        lambda: TransformerForecaster(2, 16, Fused, dim=16, heads=2, layers=1, dropout=0),
         Forecasting(),
         FORECAST,
         "loss",
