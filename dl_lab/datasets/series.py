@@ -31,7 +31,8 @@ class Layout:
     missing: the number that stands for "no value" (an empty cell always does). step_minutes: the distance of
     two rows. repair: sort (unsorted rows), duplicates (the first of equal times stays), gaps (absent rows are
     added, without values), missing and non_numeric (the last value before is kept; before the first value,
-    the first one), constant (a column without spread in training is only shifted).
+    the first one), constant (a column whose values are all the same is taken as it is, and in training only
+    shifted).
     """
 
     columns: Sequence[str]
@@ -69,11 +70,11 @@ WORDS = {
     "gaps": "absent rows filled",
     "missing": "missing values filled forward",
     "non_numeric": "cells that are no numbers filled forward",
+    "constant": "constant columns taken as they are",
 }
 
 
-# -- reading
-# ------------------------------------------------------------------------------------------------------
+# -- reading ------------------------------------------------------------------------------------------------------
 
 
 def read_series(path: Path, layout: Layout) -> Series:
@@ -97,8 +98,21 @@ def parse_series(text: str, layout: Layout, where: str) -> Series:
     empty = np.flatnonzero(~observed.any(axis=0))
     if len(empty):
         raise UserError(f"{where}: the column {layout.columns[empty[0]]} has no value at all.")
+    counts["constant"] = _constant(values, observed, layout, where)
     values = _filled(values, observed)
     return Series(times, values, observed, tuple(layout.columns), counts)
+
+
+def _constant(values: np.ndarray, observed: np.ndarray, layout: Layout, where: str) -> int:
+    """How many columns of several values have the same one in every row: a sensor that stands still."""
+    lowest, highest = np.where(observed, values, np.inf).min(axis=0), np.where(observed, values, -np.inf).max(axis=0)
+    flat = np.flatnonzero((lowest == highest) & (observed.sum(axis=0) > 1))
+    if len(flat) and "constant" not in layout.repair:
+        raise UserError(
+            f"{where}: the column {layout.columns[flat[0]]} is constant ({lowest[flat[0]]:g}) in all rows;"
+            " repair=[constant] takes it as it is."
+        )
+    return len(flat)
 
 
 def _rows(text: str, layout: Layout, where: str) -> tuple[np.ndarray, list[list[str]], np.ndarray, int]:

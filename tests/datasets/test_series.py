@@ -35,6 +35,7 @@ FAULTS = {
     "gaps": ([GOOD[0], GOOD[2]], "line 3: no rows between", [[1, 10], [1, 10], [3, 30]]),
     "missing": ([GOOD[0], f"{HALF},,20", GOOD[2]], "line 3, column a: no value", LAST),
     "non_numeric": ([GOOD[0], f"{HALF},x,20", GOOD[2]], "line 3, column a: 'x'", LAST),
+    "constant": ([GOOD[0], f"{HALF},1,20"], r"the column a is constant \(1\) in all rows", [[1, 10], [1, 20]]),
 }
 
 
