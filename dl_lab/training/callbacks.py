@@ -200,7 +200,9 @@ class FirstLayerFilters(Callback):
         ]
         of = "RGB" if channel is None else f"input channel {channel}"
         title = f"{len(kernels)} first-layer filters, {of}"
-        session.run.figure("first_layer_filters", plots.image_grid(list(scaled), self.columns, title), rows, session.step)
+        session.run.figure(
+            "first_layer_filters", plots.image_grid(list(scaled), self.columns, title), rows, session.step
+        )
 
 
 class LearningCurves(Callback):
