@@ -40,6 +40,7 @@ REFUSED = (  # inside the allow-list, but they fetch, read or write files that a
     "dl_lab.datasets.download",
     "dl_lab.datasets.files",
     "dl_lab.datasets.image_files",
+    "dl_lab.training.backbones",
     "dl_lab.training.checkpoints",
     "dl_lab.training.startup",
 )

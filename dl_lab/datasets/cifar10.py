@@ -44,6 +44,7 @@ def cifar10(
     split_seed: int = 43,
     split_by: Permutation = "torch",
     n_train: int | None = None,
+    every: int = 1,
     shuffle: bool = True,
     mean: Sequence[float] = (),
     std: Sequence[float] = (),
@@ -58,7 +59,9 @@ def cifar10(
     "auto" the official one, unless the JPEG copy is all that is there. Decoded JPEG files are kept under cache_dir,
     by the archive's content. n_val of the 50,000 training images are held out: the last of torch's random_split
     under split_seed ("torch"), or the first of NumPy's permutation. n_train: only so many of the others are kept,
-    the first in that split's order; the data set is then a "part". shuffle: False keeps the stored order in every
+    the first in that split's order; the data set is then a "part". every: only each so many-th image of every split,
+    from the first (train) or the second on (val, test), as the Padova homework thins them: a "part", too. shuffle:
+    False keeps the stored order in every
     epoch, as some coursework does. mean, std, augment: as labelled_images.
     """
     grey = list(input_shape) == [1, 32, 32]
@@ -77,6 +80,13 @@ def cifar10(
             kept, label = kept[:n_train], "part"
             note = ", ".join(part for part in (note, f"{n_train:,} training images") if part)
         arrays = {"train": _chosen(train, kept), "val": _chosen(train, val), "test": test}
+        if every < 1:
+            raise ValueError(f"every {every} is not at least 1")
+        if every > 1:
+            arrays = {
+                split: (x[split != "train" :: every], y[split != "train" :: every]) for split, (x, y) in arrays.items()
+            }
+            label, note = "part", ", ".join(part for part in (note, f"one image of every {every}") if part)
         arrays = {split: (_summed(x) if grey else _channels_first(x), y) for split, (x, y) in arrays.items()}
     return labelled_images(
         "cifar10",

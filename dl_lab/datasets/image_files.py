@@ -12,11 +12,9 @@ import io
 import json
 import os
 import struct
-import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +22,7 @@ from typing import Any, Literal
 import numpy as np
 from filelock import FileLock
 
+from dl_lab.datasets.progress import shown
 from dl_lab.run import to_json, write_atomic
 from dl_lab.types import UserError
 
@@ -152,7 +151,7 @@ def _key(paths: Sequence[Path], decoding: Decoding, pool: ThreadPoolExecutor) ->
     import PIL
 
     digest = hashlib.sha256(json.dumps([PIL.__version__, asdict(decoding)]).encode())
-    for own in _shown(pool.map(_digest, paths), len(paths), "reading"):
+    for own in shown(pool.map(_digest, paths), len(paths), f"reading {len(paths):,} images"):
         digest.update(own)
     return digest.hexdigest()[:24]
 
@@ -210,7 +209,7 @@ def _decode_all(
             except _Broken as problem:
                 broken[name] = str(problem)
 
-        for _ in _shown(pool.map(decode, range(len(paths))), len(paths), "decoding"):
+        for _ in shown(pool.map(decode, range(len(paths))), len(paths), f"decoding {len(paths):,} images"):
             pass
         if unfit:
             raise UserError(f"{_named(unfit, root)}.")
@@ -253,29 +252,3 @@ def _named(problems: dict[str, str], root: Path) -> str:
     names = sorted(problems)
     more = f"; and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
     return "; ".join(f"{root / name} {problems[name]}" for name in names[:NAMED]) + more
-
-
-def _shown(items: Iterable[Any], n: int, what: str) -> Iterator[Any]:
-    """The same items, under a progress bar on a terminal."""
-    with _progress(n, what) as advance:
-        for item in items:
-            advance()
-            yield item
-
-
-@contextmanager
-def _progress(n: int, what: str) -> Iterator[Callable[[], None]]:
-    from rich import progress
-    from rich.console import Console
-
-    columns = ("{task.description}", progress.BarColumn(), progress.MofNCompleteColumn())
-    bar = progress.Progress(
-        *columns,
-        progress.TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-        transient=True,
-    )
-    with bar:
-        task = bar.add_task(f"{what} {n:,} images", total=n)
-        yield lambda: bar.advance(task)

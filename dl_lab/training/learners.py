@@ -37,6 +37,10 @@ class GradientLearner:
     the forward pass (fp16 with loss scaling). channels_last: images in that memory order (same values).
     out_of_memory: "halve" doubles `accumulation` and repeats the batch when the device's memory is full, down to
     micro-batches of one item: the effective batch stays, batch normalisation sees smaller ones.
+    lr_factors: discriminative learning rates (Howard and Ruder, arXiv 1801.06146, section 3.2): parameters whose name
+    starts with a key (a module's dotted name) learn at that multiple of the optimizer's lr, the longest key counts;
+    all others at 1. Raises ValueError for a key that is no trained part, and for a scheduler that sets one rate for
+    all.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class GradientLearner:
         channels_last: bool = False,
         compile: bool = False,
         out_of_memory: Literal["halve", "raise"] = "halve",
+        lr_factors: Mapping[str, float] | None = None,
     ) -> None:
         if accumulation < 1:
             raise ValueError(f"accumulation {accumulation} is not at least 1")
@@ -60,9 +65,11 @@ class GradientLearner:
         self.trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if not compile:
             spare_compiler()
-        self.optimizer = optimizer(self.trainable)
+        self.optimizer = optimizer(_groups(model, lr_factors) if lr_factors else self.trainable)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["lr"] * group.get("lr_factor", 1)
         self.planned = scheduler if scheduler and schedule_every == "step" and _wants_total(scheduler) else None
-        self.scheduler = scheduler(self.optimizer) if scheduler and not self.planned else None
+        self.scheduler = self._scheduled(scheduler) if scheduler and not self.planned else None
         self.schedule_every, self.clip_norm, self.accumulation = schedule_every, clip_norm, accumulation
         self.precision, self.channels_last, self.out_of_memory = precision, channels_last, out_of_memory
         self.step = plain_step(self.optimizer)
@@ -80,7 +87,20 @@ class GradientLearner:
     def plan(self, n_updates: int) -> None:
         if self.planned is not None:
             # One more: it is stepped after the last update too, and OneCycleLR's last step leads below its least rate.
-            self.scheduler = self.planned(self.optimizer, total_steps=n_updates + 1)
+            self.scheduler = self._scheduled(self.planned, total_steps=n_updates + 1)
+
+    def _scheduled(self, scheduler: Callable[..., LRScheduler], **facts: int) -> LRScheduler:
+        """Raises ValueError for one that would make all rates of `lr_factors` the same."""
+        factors = [group.get("lr_factor", 1) for group in self.optimizer.param_groups]
+        made = scheduler(self.optimizer, **facts)
+        starts = {group["initial_lr"] for group in self.optimizer.param_groups}
+        if len(set(factors)) > len(starts):
+            raise ValueError(f"lr_factors do not go with {type(made).__name__}, which sets the rates itself")
+        return made
+
+    def narrow(self, part: nn.Module) -> None:
+        """From now on batches are what enters this part of the model; the rest of it stays as it is."""
+        self.forward = torch.compile(part) if self.forward is not self.model else part
 
     def update(self, batch: Batch) -> Tally:
         while True:
@@ -161,7 +181,7 @@ class GradientLearner:
         groups = self.optimizer.param_groups
         if len(groups) == 1:
             return {"lr": float(groups[0]["lr"])}
-        return {f"lr/{i}": float(group["lr"]) for i, group in enumerate(groups)}
+        return {f"lr/{group.get('part', i)}": float(group["lr"]) for i, group in enumerate(groups)}
 
     def weights(self) -> dict[str, Tensor]:
         return {name: tensor.detach() for name, tensor in self.model.state_dict().items()}
@@ -189,3 +209,20 @@ class GradientLearner:
             self.scheduler.load_state_dict(state["scheduler"])
         if self.scaler is not None:
             self.scaler.load_state_dict(state["scaler"])
+
+
+def _groups(model: nn.Module, lr_factors: Mapping[str, float]) -> list[dict[str, Any]]:
+    """One group of parameters for each key of lr_factors, and "rest"."""
+    groups: dict[str, dict[str, Any]] = {
+        part: {"params": [], "part": part, "lr_factor": float(factor)} for part, factor in lr_factors.items()
+    }
+    groups.setdefault("rest", {"params": [], "part": "rest", "lr_factor": 1.0})
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            fitting = [part for part in lr_factors if name == part or name.startswith(part + ".")]
+            groups[max(fitting, key=len) if fitting else "rest"]["params"].append(parameter)
+    empty = [part for part in lr_factors if not groups[part]["params"]]
+    if empty:
+        parts = dict.fromkeys(n.split(".")[0] for n, p in model.named_parameters() if p.requires_grad)
+        raise ValueError(f"lr_factors.{empty[0]}: the model trains no such part; it trains {', '.join(parts)}")
+    return [group for group in groups.values() if group["params"]]

@@ -1,0 +1,94 @@
+"""Weights that others trained: torchvision's, downloaded with their checksum, or a file of one's own.
+
+Nothing that a file says is executed: tensors only (weights_only, safetensors).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import re
+import sys
+import urllib.error
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dl_lab.datasets.download import verify
+from dl_lab.training.checkpoints import load_weights
+from dl_lab.types import UserError
+
+ADVICE = "procedure.weights=random would train without"
+
+
+def read_backbone(architecture: str, weights: str, folder: Path, checksum: str = "") -> tuple[dict[str, Tensor], str]:
+    """(state dict, what it is: file name and sha256).
+
+    weights: "imagenet" (torchvision's IMAGENET1K_V1) or another of torchvision's names for this architecture, looked
+    for in `folder` and fetched into it; else a file (.pth, .pt, .safetensors), absolute or relative to `folder`.
+    checksum: "sha256:..." or "md5:..." that a file of one's own must have; torchvision's carry theirs in their name.
+    Raises UserError for a file that is not there and cannot be fetched, has another checksum, or holds no weights.
+    """
+    folder = folder.expanduser()
+    if weights.endswith((".pth", ".pt", ".safetensors")):
+        path = folder / Path(weights).expanduser()
+        if not path.is_file():
+            raise UserError(f"The weights {path} do not exist. {ADVICE}.")
+    else:
+        path = _torchvision_file(architecture, weights, folder)
+    if checksum and not verify(path, checksum):
+        raise UserError(f"{path} is not the expected file: its checksum is not {checksum}.")
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return _tensors(path), f"{path.name} (sha256 {digest[:16]})"
+
+
+def _torchvision_file(architecture: str, name: str, folder: Path) -> Path:
+    """The official file, fetched where it is not there; its name ends in the first digits of its sha256."""
+    from torchvision.models import get_model_weights
+
+    known = {entry.name: entry for entry in get_model_weights(architecture)}
+    entry: Any = known.get("IMAGENET1K_V1" if name == "imagenet" else name)
+    if entry is None:
+        raise UserError(
+            f"procedure.weights={name}: {architecture} has the weights imagenet, {', '.join(known)}, random, or a file "
+            "(.pth, .pt, .safetensors)."
+        )
+    path = folder / entry.url.rpartition("/")[2]
+    prefix = re.search(r"-([0-9a-f]{8,})\.", path.name)
+    assert prefix is not None, f"torchvision names {path.name} without its checksum"
+    if not path.exists():
+        _fetch(entry.url, path, prefix[1])
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if not digest.startswith(prefix[1]):
+        raise UserError(f"{path} is damaged: its sha256 does not start with {prefix[1]}. Delete it and run again.")
+    return path
+
+
+def _fetch(url: str, path: Path, prefix: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix, progress=sys.stderr.isatty())
+    except (OSError, RuntimeError, urllib.error.URLError) as error:
+        reason = getattr(error, "reason", error)
+        raise UserError(
+            f"{url} could not be downloaded: {reason}. Run again later, or put the file at {path}; {ADVICE}."
+        ) from error
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    if path.suffix == ".safetensors":
+        return load_weights(path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(f"The weights {path} cannot be read: {reason}.") from error
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"{path} holds no state dict (names and tensors), so it has no weights to take.")
+    return dict(state)
