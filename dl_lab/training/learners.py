@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from dl_lab.training.startup import plain_step, spare_compiler
-from dl_lab.types import Batch, Metrics, Tally, Task, add_tallies
+from dl_lab.types import Batch, Metrics, Tally, Task, UserError, add_tallies
 
 Precision = Literal["fp32", "bf16", "fp16"]
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -39,15 +39,15 @@ class GradientLearner:
     micro-batches of one item: the effective batch stays, batch normalisation sees smaller ones.
     lr_factors: discriminative learning rates (Howard and Ruder, arXiv 1801.06146, section 3.2): parameters whose name
     starts with a key (a module's dotted name) learn at that multiple of the optimizer's lr, the longest key counts;
-    all others at 1. Raises ValueError for a key that is no trained part, and for a scheduler that sets one rate for
-    all.
+    all others at 1. Raises ValueError for a key that is no trained part; UserError, at the latest when a fit starts,
+    for a scheduler that sets one rate for all.
     """
 
     def __init__(
         self,
         model: nn.Module,
         task: Task,
-        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        optimizer: Callable[[Any], Optimizer],
         scheduler: Callable[..., LRScheduler] | None = None,
         schedule_every: Literal["epoch", "step"] = "epoch",
         precision: Precision = "fp32",
@@ -90,12 +90,12 @@ class GradientLearner:
             self.scheduler = self._scheduled(self.planned, total_steps=n_updates + 1)
 
     def _scheduled(self, scheduler: Callable[..., LRScheduler], **facts: int) -> LRScheduler:
-        """Raises ValueError for one that would make all rates of `lr_factors` the same."""
+        """Raises UserError for one that would make all rates of `lr_factors` the same."""
         factors = [group.get("lr_factor", 1) for group in self.optimizer.param_groups]
         made = scheduler(self.optimizer, **facts)
         starts = {group["initial_lr"] for group in self.optimizer.param_groups}
         if len(set(factors)) > len(starts):
-            raise ValueError(f"lr_factors do not go with {type(made).__name__}, which sets the rates itself")
+            raise UserError(f"lr_factors do not go with {type(made).__name__}, which sets the rates itself.")
         return made
 
     def narrow(self, part: nn.Module) -> None:

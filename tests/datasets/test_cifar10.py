@@ -193,6 +193,17 @@ def test_the_split_is_random_split_under_the_seed(official):
         np.testing.assert_array_equal(x, every[indices])
 
 
+def test_each_second_image_of_every_split_as_the_homework_thins_them(official):
+    whole, thinned = build(official, n_val=10), build(official, n_val=10, every=2)
+    assert (thinned.label, thinned.note) == ("part", "one image of every 2")
+    for name, first in (("train", 0), ("val", 1), ("test", 1)):
+        split = getattr(whole, name).columns
+        assert torch.equal(getattr(thinned, name).columns.x, split.x[first::2])
+        assert torch.equal(getattr(thinned, name).columns.y, split.y[first::2])
+    with pytest.raises(ValueError, match="every 0 is not at least 1"):
+        build(official, every=0)
+
+
 def test_a_reduced_training_set_is_a_part_that_says_so(official):
     dataset = build(official, n_val=10, n_train=40)
     assert (dataset.label, dataset.note, len(dataset.train)) == ("part", "40 training images", 40)

@@ -283,5 +283,5 @@ def test_a_scheduler_that_sets_the_rates_itself_is_refused():
     def one_cycle(optimizer):
         return torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=10)
 
-    with pytest.raises(ValueError, match="lr_factors do not go with OneCycleLR, which sets the rates itself"):
+    with pytest.raises(UserError, match="lr_factors do not go with OneCycleLR, which sets the rates itself"):
         GradientLearner(model, Classification(), lambda p: torch.optim.SGD(p, lr=0.1), one_cycle, lr_factors={"0": 0.1})
