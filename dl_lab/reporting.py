@@ -1,4 +1,4 @@
-"""What a run says on the screen: what is about to happen, and what came out beside what was published."""
+"""What a run says on the screen: what is about to happen, and what came out beside the reference figures."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def header(run: Run, choices: Mapping[str, str], facts: Mapping[str, Any], width
 
 
 def report(run: Run, choices: Mapping[str, str], metrics: Metrics, width: int) -> list[str]:
-    """The result: measured beside published, what must be said about it, and where to look."""
+    """The result: measured beside the reference, what must be said about it, and where to look."""
     facts, reference = run.summary, run.config.get("reference") or {}
     dataset = facts.get("dataset") or {}
     heading = [title(run.config, choices)]
@@ -75,16 +75,16 @@ def title(config: Mapping[str, Any], choices: Mapping[str, str]) -> str:
 
 
 def result_table(metrics: Metrics, names: Sequence[str], reference: Mapping[str, Any], width: int) -> list[str]:
-    """One row a metric; the published figure and the difference where there is one."""
+    """One row a metric; the reference figure and the difference where there is one."""
     rows: list[dict[str, Any]] = []
     for name in names:
         rows.append({"metric": name, "measured": float(metrics[name])})
         if name in reference:
-            published = float(reference[name]["value"])
-            rows[-1] |= {"published": published, "difference": _signed(metrics[name] - published)}
+            expected = float(reference[name]["value"])
+            rows[-1] |= {"reference": expected, "difference": _signed(metrics[name] - expected)}
     columns = [Column("metric", priority=0), Column("measured", priority=0)]
-    if any("published" in row for row in rows):
-        columns += [Column("published", priority=0), Column("difference", priority=0)]
+    if any("reference" in row for row in rows):
+        columns += [Column("reference", priority=0), Column("difference", priority=0)]
     return tables.text(columns, rows, width, rule=True).splitlines()
 
 
@@ -94,16 +94,16 @@ def _signed(difference: float) -> str:
 
 
 def _sources(reference: Mapping[str, Any], names: Sequence[str]) -> list[str]:
-    """`Published (test/accuracy): where`, one line a source."""
+    """`Reference (test/accuracy): where`, one line a source."""
     by_source: dict[str, list[str]] = {}
     for name in names:
         if name in reference and reference[name].get("source"):
             by_source.setdefault(reference[name]["source"], []).append(name)
-    return [f"Published ({', '.join(about)}): {source}" for source, about in by_source.items()]
+    return [f"Reference ({', '.join(about)}): {source}" for source, about in by_source.items()]
 
 
 def _notes(run: Run, choices: Mapping[str, str], dataset: Mapping[str, Any], reference: Mapping[str, Any]) -> list[str]:
-    """What keeps these figures from being a result, or from being comparable with the published ones."""
+    """What keeps these figures from being a result, or from being comparable with the reference."""
     notes = []
     if dataset.get("label") == "generated":
         notes.append("Note: the data are generated. These figures say nothing about the real data set.")
@@ -112,7 +112,7 @@ def _notes(run: Run, choices: Mapping[str, str], dataset: Mapping[str, Any], ref
     experiment = _shipped(choices)
     other = choices.get("dataset", "") not in ("", getattr(experiment, "dataset", ""))
     if reference and experiment and other and dataset.get("name") != experiment.dataset:
-        notes.append(f"Note: the published figures are for {experiment.dataset}, these for {choices['dataset']}.")
+        notes.append(f"Note: the reference figures are for {experiment.dataset}, these for {choices['dataset']}.")
     changed = [word for word in records.overrides(run.folder) if not _harmless(word)]
     if reference and changed:
         notes.append(f"Note: the settings are not the experiment's own: {' '.join(changed)}")

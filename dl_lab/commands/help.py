@@ -76,7 +76,7 @@ def _shortened(line: str) -> str:
 
 
 def _groups() -> str:
-    found = catalogue.groups()
+    found = {group: options for group, options in catalogue.groups().items() if len(options) > 1}  # else no choice
     size = max(map(len, found))
     return "\n".join(
         f"  {group:<{size}}  {_options(group, options, WIDTH - size - 4)}" for group, options in found.items()
@@ -89,5 +89,5 @@ def _options(group: str, options: Sequence[str], width: int) -> str:
     line = ", ".join(options)
     if len(line) <= width:
         return line
-    shown = line[: width - 12].rpartition(", ")[0]
-    return f"{shown}, ... ({len(options)} in all)"[:width]
+    rest = f", ... ({len(options)} in all)"
+    return line[: width - len(rest)].rpartition(", ")[0] + rest

@@ -123,7 +123,7 @@ def _indented(sentence: str, width: int) -> list[str]:
 
 
 def _published(reference: Mapping[str, Any]) -> str:
-    return "published " + ", ".join(f"{metric} {entry['value']:g}" for metric, entry in reference.items())
+    return "reference " + ", ".join(f"{metric} {entry['value']:g}" for metric, entry in reference.items())
 
 
 def _counted(counts: Mapping[str, Any]) -> str:

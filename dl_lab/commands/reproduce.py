@@ -1,4 +1,4 @@
-"""dl-lab reproduce: run an experiment and judge it by the published figures.
+"""dl-lab reproduce: run an experiment and judge it by its reference figures.
 
 Exit status: 0 all reached, 1 one falls short or the data are not the full official ones, 2 wrong input.
 """
@@ -24,7 +24,7 @@ def main(argv: Sequence[str]) -> int:
     reference = composed.config.get("reference")
     if not reference:
         raise ConfigError(
-            f"{options.experiment} names no published figure (reference:): there is nothing to judge it by."
+            f"{options.experiment} names no reference figure (reference:): there is nothing to judge it by."
         )
     run = train.prepare(composed, ["dl-lab", "reproduce", *argv])
     metrics = train.perform(run, composed.choices)
@@ -48,13 +48,13 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def verdict_table(verdicts: Sequence[Verdict]) -> str:
-    """Measured beside published, and each figure's source below."""
+    """Measured beside the reference, and each figure's source below."""
     words = {"max": "at least", "min": "at most", "equal": "equal"}
     rows = [
         {
             "metric": verdict.metric,
             "measured": verdict.measured,
-            "published": f"{words[verdict.mode]} {tables.number(verdict.published)}",
+            "reference": f"{words[verdict.mode]} {tables.number(verdict.published)}",
             "tolerance": verdict.tolerance,
             "verdict": "pass" if verdict.passed else "FAIL" if verdict.measured is not None else "FAIL (not measured)",
         }
@@ -70,8 +70,8 @@ def verdict_table(verdicts: Sequence[Verdict]) -> str:
 def shortcomings(verdicts: Sequence[Verdict], data: Mapping[str, Any]) -> list[str]:
     """Why this does not count as reproduced, a sentence each."""
     failed = [verdict.metric for verdict in verdicts if not verdict.passed]
-    found = [f"Not reproduced: {', '.join(failed)} (out of the published figure's tolerance)."] if failed else []
+    found = [f"Not reproduced: {', '.join(failed)} (out of the reference's tolerance)."] if failed else []
     if data and data["label"] != "full":
         kind = "generated" if data["label"] == "generated" else f"only a part ({data['note']})"
-        found.append(f"The published figures do not apply: the data are {kind}, not the full official {data['name']}.")
+        found.append(f"The reference figures do not apply: the data are {kind}, not the full official {data['name']}.")
     return found

@@ -77,7 +77,7 @@ def collect(about: Comparison, questions: Sequence[str], commands: Sequence[str]
 
 
 def _published(about: Comparison) -> tuple[Rows | None, list[str]]:
-    """Published figures beside the mean measured ones, for each setting."""
+    """Reference figures beside the mean measured ones, for each setting."""
     rows, sources = [], []
     words = {"max": "at least", "min": "at most", "equal": "equal"}
     for one in about.groups:
@@ -92,7 +92,7 @@ def _published(about: Comparison) -> tuple[Rows | None, list[str]]:
                     "setting": one.name,
                     "metric": verdict.metric,
                     "measured": verdict.measured,
-                    "published": f"{words[verdict.mode]} {tables.number(verdict.published)}",
+                    "reference": f"{words[verdict.mode]} {tables.number(verdict.published)}",
                     "tolerance": verdict.tolerance,
                     "reached": reached if full else f"not comparable: {one.records[0].data}",
                 }
@@ -177,7 +177,7 @@ def markdown(page: Page) -> str:
     parts += ["## Result", "\n".join(f"- {sentence}" for sentence in page.sentences), tables.markdown(*page.table)]
     parts += [page.notation] if page.notation else []
     if page.published:
-        parts += ["## Published figures", tables.markdown(*page.published), *(f"Source of {s}" for s in page.sources)]
+        parts += ["## Reference figures", tables.markdown(*page.published), *(f"Source of {s}" for s in page.sources)]
     parts += ["## How to reproduce", "```console\n" + "\n".join(page.commands) + "\n```"]
     for title, rows in (("Every job", page.runs), ("The same in all", page.settings), ("Where", page.environment)):
         parts += [f"## {title}", tables.markdown(*rows)]
@@ -201,7 +201,7 @@ def html(page: Page) -> str:
     ]
     if page.published:
         listed = "".join(f"<li>{escape(source)}</li>" for source in page.sources)
-        title = "Published figures"
+        title = "Reference figures"
         parts.append(f"<h2>{title}</h2>{_table(page.published, title)}<p>Sources</p><ul>{listed}</ul>")
     if any(page.curves.values()):
         parts.append("<h2>Curves</h2><p class='note'>Mean over the seeds; the band is the least and the greatest.</p>")

@@ -28,13 +28,13 @@ def own_configs(tmp_path):
     return tmp_path / "own"
 
 
-def test_every_experiment_with_question_id_parts_and_published_figure(command):
+def test_every_experiment_with_question_id_parts_and_reference_figure(command):
     out = command("list")[1]
     for experiment in catalogue.experiments():
         assert experiment.name in out
     entry = out.partition("octmnist_cnn  (IST2-CNN)\n")[2].partition("\n\n")[0]
     assert "Does max-pooling beat strided convolution" in entry
-    assert "pooled_cnn on octmnist; published test/accuracy 0.8374" in entry
+    assert "pooled_cnn on octmnist; reference test/accuracy 0.8374" in entry
 
 
 def test_json(command):

@@ -50,12 +50,12 @@ def test_generated_data_never_count(command, write):
     write("mine", EXPERIMENT.format(value=0.0))
     status, out, _ = command("reproduce", "mine", "--config-dir", "own", "dataset.source=generated")
     assert status == 1
-    assert "The published figures do not apply: the data are generated" in out
+    assert "The reference figures do not apply: the data are generated" in out
 
 
 def test_nothing_to_judge_by(command, write, tmp_path):
     write("mine", "# @package _global_\n# Nothing published?\nseed: 1\n")
     status, _, err = command("reproduce", "mine", "--config-dir", "own")
     assert status == 2
-    assert "mine names no published figure" in err
+    assert "mine names no reference figure" in err
     assert not (tmp_path / "outputs").exists()

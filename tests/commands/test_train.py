@@ -43,7 +43,7 @@ def test_published_figures_and_what_keeps_these_from_being_compared(command):
     assert "Does max-pooling beat strided convolution" in err
     assert row[2] == "0.8374"
     assert float(row[3]) == pytest.approx(float(row[1]) - 0.8374, abs=1e-4)
-    assert any(line.startswith("Published (test/accuracy): IST Deep Learning 2023/24") for line in lines)
+    assert any(line.startswith("Reference (test/accuracy): IST Deep Learning 2023/24") for line in lines)
     assert any(line.startswith("Note: the data are generated.") for line in lines)
 
 
@@ -64,7 +64,7 @@ def finished(make_run):
 def test_another_data_set_and_other_settings_are_named(finished):
     choices = {"experiment": "octmnist_cnn", "dataset": "mnist", "model": "pooled_cnn"}
     text = "\n".join(reporting.report(finished, choices, {"test/accuracy": 0.9}, 100))
-    assert "Note: the published figures are for octmnist, these for mnist." in text
+    assert "Note: the reference figures are for octmnist, these for mnist." in text
     assert "Note: the settings are not the experiment's own: optimizer.lr=0.5" in text
     assert "+0.1000" in text
 
