@@ -117,13 +117,14 @@ class Composer:
             if name != "hydra" and self.loader.get_group_options(name)
         }
 
-    def data_files(self, dataset: str) -> tuple[list[dict[str, Any]], str]:
-        """The `files:` of a data set and the data folder. Raises ConfigError for a data set that is not there."""
+    def data_files(self, name: str) -> tuple[list[dict[str, Any]], str]:
+        """The `files:` of a data set, or of word vectors, and the data folder. Raises ConfigError for another name."""
         from omegaconf import OmegaConf
 
-        config = self.load([f"dataset={dataset}"])
-        files: Any = OmegaConf.to_container(config.dataset.get("files") or OmegaConf.create([]), resolve=True)
-        return files, str(config.dataset.get("data_dir") or config.paths.data_dir)
+        group = "vectors" if name in self.loader.get_group_options("vectors") else "dataset"
+        config = self.load([f"{group}={name}"])
+        files: Any = OmegaConf.to_container(config[group].get("files") or OmegaConf.create([]), resolve=True)
+        return files, str(config[group].get("data_dir") or config.paths.data_dir)
 
     def _explain(self, error: Exception, overrides: Sequence[str]) -> str:
         """Hydra's message in one screen, with the nearest valid name."""
@@ -336,8 +337,9 @@ def rehearse(config: Mapping[str, Any]) -> Any:
 def _small(procedure: Mapping[str, Any]) -> dict[str, Any]:
     """The same parts on a little generated data, not compiled."""
     small = dict(procedure)
-    if isinstance(small.get("dataset"), Mapping) and "source" in small["dataset"]:
-        small["dataset"] = {**small["dataset"], "source": "generated", "n_generated": 16}
+    for part in ("dataset", "vectors"):
+        if isinstance(small.get(part), Mapping) and "source" in small[part]:
+            small[part] = {**small[part], "source": "generated", "n_generated": 16}
     if isinstance(small.get("learner"), Mapping) and small["learner"].get("compile"):
         small["learner"] = {**small["learner"], "compile": False}  # half a minute, and the same parts
     return small

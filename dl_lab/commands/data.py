@@ -55,7 +55,7 @@ def files_of(composer: configs.Composer, name: str) -> tuple[list[DataFile], Pat
 def listing(composer: configs.Composer) -> str:
     """Every file of every data set: its state, size and source."""
     rows: list[dict[str, Any]] = []
-    for name in composer.groups()["dataset"]:
+    for name in [*composer.groups()["dataset"], *composer.groups()["vectors"]]:
         files, data_dir = files_of(composer, name)
         rows += [_row(name if i == 0 else "", file, data_dir) for i, file in enumerate(files)]
         if not files:

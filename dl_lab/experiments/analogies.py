@@ -55,7 +55,7 @@ def _ranked(words: Sequence[str], scores: Tensor, k: int | None = None) -> list[
 
 def ask(run: Run, words: Words, relations: Sequence[Mapping[str, Any]], rules: Sequence[Rule]) -> Metrics:
     """Table analogies: each relation {a, b, c, expected, candidates} by each rule, among its candidates and among all
-    words. What has a word without a vector is listed and not counted.
+    words. A question with a word without a vector is listed and not counted; a candidate without one is left out.
 
     Metrics: asked, and the share answered as expected.
     """
@@ -67,7 +67,9 @@ def ask(run: Run, words: Words, relations: Sequence[Mapping[str, Any]], rules: S
                 candidates = relation.get("candidates") if among == "candidates" else None
                 if among == "candidates" and not candidates:
                     continue
-                unknown = [word for word in (a, b, c, *(candidates or [expected])) if word not in words.numbers]
+                unknown = [word for word in (a, b, c, expected) if word not in words.numbers]
+                left_out = [word for word in candidates or () if word not in words.numbers]
+                candidates = [word for word in candidates if word not in left_out] if candidates else None
                 row = {"a": a, "b": b, "c": c, "expected": expected, "rule": rule, "among": among}
                 if unknown:
                     rows.append({**row, "answer": "", "note": f"no vector: {', '.join(unknown)}"})
@@ -75,7 +77,7 @@ def ask(run: Run, words: Words, relations: Sequence[Mapping[str, Any]], rules: S
                 ranked = words.answer(a, b, c, candidates, rule)
                 place = [word for word, _ in ranked].index(expected) + 1
                 answer = {"answer": ranked[0][0], "cosine": round(ranked[0][1], 4), "rank_of_expected": place}
-                rows.append({**row, **answer, "note": ""})
+                rows.append({**row, **answer, "note": f"no vector: {', '.join(left_out)}" if left_out else ""})
     run.table("analogies", rows)
     run.board.text("analogies", as_markdown(rows))
     for rule in rules:
@@ -146,7 +148,8 @@ class Analogies:
             words, label, name = Words(self.vectors.words, self.vectors.vectors), self.vectors.label, "word vectors"
         else:
             folder = find_run(str(self.run), Path(self.outputs))
-            words, label, name = trained_words(folder), "part", f"embedding of {folder.name}"
+            data = (read_json(folder / "summary.json") or {}).get("dataset", {})
+            words, label, name = trained_words(folder), data.get("label", "part"), f"embedding of {folder.name}"
         metrics = {"words": float(len(words.words)), **ask(run, words, self.relations, self.rules)}
         list_neighbours(run, words, self.neighbours_of, self.n_neighbours)
         project(run, words)

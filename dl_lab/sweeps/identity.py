@@ -67,11 +67,12 @@ def code_fingerprint() -> str:
 
 def data_fingerprint(config: Mapping[str, Any]) -> str:
     """The content of the files a job reads ("" for generated data; a missing file counts as missing)."""
-    dataset = config["procedure"].get("dataset")
-    if not isinstance(dataset, Mapping) or dataset.get("source") == "generated" or not dataset.get("files"):
-        return ""
-    paths = [file.locate(Path(dataset["data_dir"])) for file in data_files(dataset["files"])]
-    return _digest(*[_content(path) for path in paths])
+    paths: list[Path] = []
+    for part in ("dataset", "vectors"):
+        data = config["procedure"].get(part)
+        if isinstance(data, Mapping) and data.get("source") != "generated" and data.get("files"):
+            paths += [file.locate(Path(data["data_dir"])) for file in data_files(data["files"])]
+    return _digest(*[_content(path) for path in paths]) if paths else ""
 
 
 def _content(path: Path) -> str:

@@ -30,6 +30,13 @@ def states(out: str) -> dict[str, str]:
     return {line.rsplit("/", 1)[1].partition(": ")[0]: line.rsplit(": ", 1)[1] for line in out.splitlines()}
 
 
+def test_word_vectors_are_listed_and_verified_too(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("DL_LAB_DATA", str(tmp_path))
+    status, out, _ = command("data", "verify", "glove")
+    assert status == 1
+    assert "glove.6B.100d.txt: missing" in out
+
+
 def test_verify(command, own_data):
     words = ("data", "verify", "mine", "--config-dir", "own")
     status, out, _ = command(*words)

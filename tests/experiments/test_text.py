@@ -176,6 +176,19 @@ def test_a_parallelogram_answers_by_both_rules():
     assert SQUARE.neighbours("king", 1)[0][0] == "queen"
 
 
+def test_a_check_needs_no_files(monkeypatch, tmp_path):
+    """`dl-lab check` puts generated vectors beside generated texts; a sweep notices other files of either."""
+    from dl_lab.sweeps.identity import data_fingerprint
+
+    monkeypatch.setenv("DL_LAB_DATA", str(tmp_path))
+    composed = config.Composer().compose(["experiment=glove_transformer"])
+    config.rehearse(composed.config)
+    before = data_fingerprint(composed.config)
+    (tmp_path / "glove.6B").mkdir()
+    (tmp_path / "glove.6B" / "glove.6B.100d.txt").write_text("the 1\n")
+    assert data_fingerprint(composed.config) != before
+
+
 def test_questions_about_words_without_a_vector_are_not_counted(tmp_path):
     from dl_lab.run import NoBoard, Run
 
@@ -188,6 +201,10 @@ def test_questions_about_words_without_a_vector_are_not_counted(tmp_path):
     metrics = Analogies(asked, vectors, neighbours_of=["king", "never"])(recorder)
     assert metrics["analogies/3cosadd/candidates"] == 1
     assert metrics["analogies/3cosadd/vocabulary/asked"] == 1
+    few = [{**asked[0], "candidates": ["apple", "prophet", "queen"]}]
+    assert Analogies(few, vectors)(recorder)["analogies/3cosadd/candidates"] == 1
+    assert {row["note"] for row in rows(tmp_path / "run" / "tables" / "analogies.csv")} == {"no vector: prophet", ""}
+    Analogies(asked, vectors)(recorder)
     notes = [row["note"] for row in rows(tmp_path / "run" / "tables" / "analogies.csv")]
     assert "no vector: boy, girl" in notes
 
