@@ -16,7 +16,7 @@ import torch
 
 from dl_lab.datasets.batches import Order, Residence, TensorSplit, fingerprint, shuffled
 from dl_lab.datasets.files import data_files, ensure
-from dl_lab.datasets.text import Vocabulary, bags_of_words, basic_english, generated_texts
+from dl_lab.datasets.text import Vocabulary, WordEncoder, bags_of_words, basic_english, generated_texts
 from dl_lab.types import Dataset, LabelledBatch, UserError
 
 CLASS_NAMES = ("World", "Sports", "Business", "Sci/Tech")
@@ -68,9 +68,11 @@ def ag_news(
         split: TensorSplit(c, _as_float, order, residence, workers) for split, c in columns.items()
     }
     content = fingerprint(*[column for split in columns.values() for column in split])
+    encoder = WordEncoder("basic_english", vocabulary)
+    preprocessing = {"encoder": encoder.plain(), "n_features": size, "class_names": list(CLASS_NAMES)}
     extras = {"vocabulary": vocabulary.words}
     train, val, test = (splits[split] for split in ("train", "val", "test"))
-    return Dataset("ag_news", label, train, val, test, content, CLASS_NAMES, note, extras)
+    return Dataset("ag_news", label, train, val, test, content, CLASS_NAMES, note, extras, preprocessing)
 
 
 def _as_float(batch: LabelledBatch) -> LabelledBatch:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dl_lab import plots
 from dl_lab.datasets.glove import WordVectors
-from dl_lab.datasets.text import Encoder, encoder_of
+from dl_lab.datasets.text import Encoder, bags_of_words, encoder_of
 from dl_lab.datasets.tokens import Layout
 from dl_lab.experiments.analogies import Words, ask, list_neighbours, project
 from dl_lab.run import Run
@@ -210,18 +210,25 @@ class ClassifyText:
                 raise UserError(
                     f"{new}, line {line}: the text is empty." if isinstance(new, Path) else "The text is empty."
                 )
-        encoder, layout = encoder_of(preprocessing["encoder"]), Layout(**preprocessing["layout"])
+        encoder = encoder_of(preprocessing["encoder"])
         self.model.load_state_dict(dict(weights))
         self.model.eval()
         names, rows = preprocessing["class_names"], []
         for start in range(0, len(texts), 256):
             some = texts[start : start + 256]
-            x, mask = layout.encoded([encoder.encode(text) for text in some])
-            for text, row in zip(some, probabilities_of(self.model(x, mask)).tolist(), strict=True):
+            inputs = inputs_of([encoder.encode(text) for text in some], preprocessing)
+            for text, row in zip(some, probabilities_of(self.model(*inputs)).tolist(), strict=True):
                 label = names[max(range(len(row)), key=row.__getitem__)]
                 shares = {f"p({name})": round(share, 4) for name, share in zip(names, row, strict=True)}
                 rows.append({"text": text, "label": label, **shares})
         return rows
+
+
+def inputs_of(encoded: Sequence[Sequence[int]], preprocessing: Mapping[str, Any]) -> tuple[Tensor, ...]:
+    """What the model takes: tokens and mask, or where the run learned from bags of words one float bag a text."""
+    if "layout" in preprocessing:
+        return Layout(**preprocessing["layout"]).encoded(encoded)
+    return (bags_of_words(encoded, preprocessing["n_features"]).float(),)
 
 
 def read_lines(path: Path) -> list[str]:

@@ -18,8 +18,8 @@ class TextRecurrent(nn.Module):
     lets the state forget the text. True computes what packed sequences compute: only tokens count, whatever the side
     of the padding. dropout: after each layer. frozen_words: the embedding is not trained.
 
-    Packing itself (torch.nn.utils.rnn) is not used: it has the same result, but on the CPU the backward pass of torch
-    2.11 copies the whole batch at each length that occurs (scripts/benchmarks/text.py measures both).
+    Packing itself (torch.nn.utils.rnn) is not used: the result is the same, but training is slower by a factor
+    on the CPU (scripts/benchmarks/text.py measures both).
     """
 
     def __init__(

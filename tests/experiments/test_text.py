@@ -125,6 +125,15 @@ def test_what_cannot_be_predicted_is_said(run, tmp_path):
             predict.main([str(folder), name])
 
 
+@pytest.mark.parametrize("name", ["ag_news_feedforward", "ag_news_attention", "imdb_transformer"])
+def test_every_kind_of_text_run_predicts(name, execute, capsys):
+    folder, _ = execute(f"experiment={name}", "profile=smoke", "logger=none")
+    assert predict.main([str(folder), "word1 never seen"]) == 0
+    header, row = capsys.readouterr().out.splitlines()
+    assert header.startswith("text,label,p(")
+    assert row.startswith("word1 never seen,")
+
+
 def test_asks_the_embedding_of_a_finished_run(run, execute):
     folder, _ = run
     relation = "procedure.relations=[{a: word1, b: word2, c: word3, expected: word4}]"
