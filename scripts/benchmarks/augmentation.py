@@ -36,7 +36,7 @@ PAIRS: dict[str, tuple[dict[str, Any], list[Any]]] = {
     ),
     "flip, rotation": (
         {"flip": ours.RandomHorizontalFlip(), "rotation": ours.RandomRotation(15)},
-        [v2.RandomHorizontalFlip(), v2.RandomRotation(15, InterpolationMode.BILINEAR)],
+        [v2.RandomHorizontalFlip(), v2.RandomRotation([-15, 15], InterpolationMode.BILINEAR)],
     ),
     "resized crop": (
         {"resized": ours.RandomResizedCrop((0.8, 1))},

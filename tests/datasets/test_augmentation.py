@@ -193,3 +193,11 @@ def test_cutout_hides_one_square_that_may_leave_the_image():
     assert hidden.all(dim=1).sum(dim=(1, 2)).tolist() == [16, 6]
     assert hidden[0, 0, 4:8, 4:8].all()
     assert hidden[1, 0, :2, 9:].all()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_gpu_augments_as_the_processor_does():
+    here, there = (dataset(STEPS).to(torch.device(name)).train.epoch(8, 1, 2) for name in ("cpu", "cuda"))
+    for one, two in zip(here, there, strict=True):
+        torch.testing.assert_close(one.x, two.x.cpu(), rtol=1e-4, atol=1e-4)
