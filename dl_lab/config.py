@@ -24,6 +24,7 @@ from dl_lab.types import ConfigError, UserError
 
 CONFIG_MODULE = "dl_lab.conf"
 MANY = 48  # options of a group: more of them fill a screen, and only the nearest are shown
+SWEEP_GROUPS = ("launcher", "pruner", "search")  # how a sweep is run: no part of a job's own config
 SETTINGS = {"seed": int, "deterministic": bool, "threads": int | None, "id": str | None}
 
 
@@ -100,8 +101,15 @@ class Composer:
         """Whether hydra.mode, in the config or on the command line, asks for a sweep without -m."""
         if any(word == "hydra.mode=MULTIRUN" for word in overrides):
             return True
-        self._asked = (list(overrides), self.load(overrides))
-        return str(self._asked[1].hydra.mode) in ("MULTIRUN", "RunMode.MULTIRUN")
+        config = self.load(overrides)
+        self._asked = (list(overrides), config)
+        if str(config.hydra.mode) in ("MULTIRUN", "RunMode.MULTIRUN"):
+            return True
+        for group in SWEEP_GROUPS:
+            choice = config.hydra.runtime.choices.get(group)
+            if choice not in (None, "null", "none", "local"):
+                raise ConfigError(f"{group}={choice} is how a sweep is run: add -m, and what varies (seed=0,1).")
+        return False
 
     def compose(self, overrides: Sequence[str]) -> Composed:
         """One job, resolved. Raises ConfigError for an unknown key or value, and for what is still missing."""
@@ -194,7 +202,7 @@ def resolve(config: Any, overrides: Sequence[str]) -> Composed:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    own = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    own = OmegaConf.masked_copy(config, [key for key in config if key not in ("hydra", *SWEEP_GROUPS)])
     try:
         missing = sorted(OmegaConf.missing_keys(own))
         if missing:
@@ -204,9 +212,8 @@ def resolve(config: Any, overrides: Sequence[str]) -> Composed:
         plain: Any = OmegaConf.to_container(own, resolve=True)
     except OmegaConfBaseException as error:
         raise ConfigError(_explain_value(error)) from error
-    choices = {
-        k: str(v) for k, v in chosen if v not in (None, "null") and not k.startswith(("hydra/", "adapt", "local"))
-    }
+    aside = ("hydra/", "adapt", "local", *SWEEP_GROUPS)
+    choices = {k: str(v) for k, v in chosen if v not in (None, "null") and not k.startswith(aside)}
     return Composed(
         plain, run_dir, list(overrides), choices, OmegaConf.to_yaml(OmegaConf.masked_copy(config, ["hydra"]))
     )
@@ -297,6 +304,13 @@ def _fault(error: BaseException) -> str:
     own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
     place = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
     return f"{type(error).__name__}: {message}{place}"
+
+
+def build_checked(node: Mapping[str, Any], name: str) -> Any:
+    """What a part beside the job's own config describes. Raises ConfigError for wrong targets and arguments."""
+    for path, part in targets(node, name):
+        check_call(path, part, locate(path, part["_target_"]))
+    return build({name: node}, name)
 
 
 def load_dataset(config: Mapping[str, Any]) -> None:

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dl_lab import __version__
-from dl_lab.types import Interrupted, Metrics, UserError
+from dl_lab.types import Interrupted, Metrics, Pruned, UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -138,6 +138,7 @@ class Run:
     summary: dict[str, Any] = field(default_factory=dict)
     status: dict[str, Any] = field(default_factory=dict)
     on_progress: Callable[[dict[str, Any]], None] = lambda progress: None  # told a few times a second
+    on_epoch: Callable[[int, Metrics], None] = lambda epoch, metrics: None  # told each epoch; may raise Pruned
     _writing: threading.Lock = field(default_factory=threading.Lock, repr=False)  # the status: work and heartbeat
 
     @classmethod
@@ -174,7 +175,7 @@ class Run:
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
-        """Status running, with a heartbeat, until the block ends: done, interrupted or failed (with the traceback)."""
+        """Status running, with a heartbeat, until the block ends: done, interrupted, pruned, failed (and why)."""
         self.status.pop("error", None)
         self.set_status("running", started=now(), pid=os.getpid(), host=socket.gethostname())
         stop = threading.Event()
@@ -186,6 +187,9 @@ class Run:
             state = "done"
         except (Interrupted, KeyboardInterrupt):
             state = "interrupted"
+            raise
+        except Pruned as pruned:
+            state, self.status["reason"] = "pruned", str(pruned)
             raise
         except BaseException as error:
             self.status["error"] = {
@@ -207,7 +211,7 @@ class Run:
                 self.set_status("running")
 
     def set_status(self, state: str, **facts: Any) -> None:
-        """Write status.json: queued / running / done / failed / interrupted."""
+        """Write status.json: queued / running / done / failed / interrupted / pruned."""
         with self._writing:
             self.status = {**self.status, **facts, "state": state, "heartbeat": now()}
             write_atomic(self.folder / "status.json", to_json(self.status, indent=1))

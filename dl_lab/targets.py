@@ -27,8 +27,13 @@ ALLOWED = (
     "dl_lab.from_scratch",
     "dl_lab.models",
     "dl_lab.run.NoBoard",
+    "dl_lab.sweeps.ray.Ray",
+    "dl_lab.sweeps.search.EveryCombination",
+    "dl_lab.sweeps.slurm.Slurm",
     "dl_lab.tasks",
     "dl_lab.training",
+    "optuna.pruners",
+    "optuna.samplers",
     "torch.nn",
     "torch.optim",
     "torchaudio.models",
@@ -90,7 +95,7 @@ def locate(path: str, dotted: Any) -> Callable[..., Any]:
 def _inside(dotted: str) -> bool:
     """Below an allowed name, not below a refused one, and nothing private on the way."""
     private = any(part.startswith("_") for part in dotted.split(".")) and not dotted.startswith(
-        ("torch", "torchvision")
+        ("torch", "torchvision", "optuna")
     )
     return _below(dotted, allowed_prefixes()) and not _below(dotted, REFUSED) and not private
 

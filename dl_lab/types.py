@@ -37,6 +37,12 @@ class Interrupted(UserError):
     exit_code = 130
 
 
+class Pruned(UserError):
+    """A search found the run not promising and ended it early."""
+
+    exit_code = 76
+
+
 class Measure(Protocol):
     """One entry of a tally: adds up exactly over uneven batches, is read once per epoch."""
 

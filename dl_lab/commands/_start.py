@@ -1,4 +1,7 @@
-"""A job of a sweep in an interpreter of its own (job_process=fresh): python -m dl_lab.commands._start FOLDER SOLO."""
+"""A job of a sweep in an interpreter of its own: python -m dl_lab.commands._start FOLDER SOLO.
+
+For job_process=fresh, and on the nodes of a cluster.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,8 @@ def main() -> int:
     board = configs.build(config, "logger")
     resuming = any(folder.glob("checkpoints/*.pt"))
     run = Run.reopen(folder, config, board) if resuming else Run(folder, config, board)
+    if not resuming:
+        run.cut_back({})  # a node may have died during the first try, before its first checkpoint
     choices = (read_json(folder / "env.json") or {}).get("choices", {})
     return sweep.guarded(lambda: sweep.perform(run, 0, {"choices": choices, "solo": solo}, lambda event: None))
 

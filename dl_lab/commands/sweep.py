@@ -9,12 +9,12 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from dl_lab import config as configs
-from dl_lab.run import Run, describe_devices, describe_environment, read_json, state_of
-from dl_lab.sweeps import families, grid, identity, lanes, plan, view
-from dl_lab.types import ConfigError, Interrupted, UserError
+from dl_lab.run import NoBoard, Run, describe_devices, describe_environment, read_json, state_of
+from dl_lab.sweeps import families, grid, identity, lanes, plan, remote, search, view
+from dl_lab.types import ConfigError, Interrupted, Pruned, UserError
 
 FLAGS = ("zip", "list", "exclude", "where")
 NEEDED_BY_JOBS = (  # imported once by each server, not by every job
@@ -32,22 +32,26 @@ def main(argv: Sequence[str]) -> int:
     from rich.console import Console
 
     options = parse(argv)
-    schedule = lanes.Schedule(lanes.Layout(("",), 1, 1), _prepare, _work)
-    if not options.dry_run and not lanes.visible_gpus():
-        schedule.open()  # imports torch while the jobs are composed
+    machinery = Machinery()
+    if not options.dry_run:
+        machinery.start_early()
     try:
         composer = configs.Composer(options.config_dir, options.config_name)
         expanded = expand(composer, options)
+        if options.join and not expanded.search:
+            raise ConfigError("--join is for a search: the jobs of a grid belong to one process.")
+        if expanded.search:
+            from dl_lab.commands import _search
+
+            return _search.main(composer, options, expanded, argv, machinery)
         keys = expanded.keys()
         console = Console(highlight=False)
         first = composer.compose([*expanded.fixed, *expanded.jobs()[0]])
-        layout = lanes.plan_layout(first.config["lanes"], _device(first.config), first.config["threads"])
-        schedule.layout = layout
-        if not options.dry_run:
-            schedule.open()
+        machinery.settle(expanded.launcher, first.config, start=not options.dry_run)
         sweep = make_plan(composer, options, expanded)
         if not options.dry_run:
             sweep.lock()
+            machinery.connect(console, sweep)
         plan.decide(sweep, options.retry_failed)
         todo = [job for job in sweep.jobs if job.action in ("run", "resume", "retry")]
         plan.estimate(sweep.jobs, Path(first.config["paths"]["output_dir"]))
@@ -57,13 +61,68 @@ def main(argv: Sequence[str]) -> int:
             return 0
         if len(sweep.jobs) <= 40:
             view.show_plan(console, sweep, keys)
-        _check(schedule, todo)
+        check_jobs(machinery.schedule, todo)
         sweep.write()
-        console.print(f"Sweep folder {sweep.folder}  ({layout.slots * len(layout.devices)} lanes)")
-        schedule.stop_on_failure = first.config["on_failure"] == "stop"
-        return run(console, schedule, sweep, todo, keys, ["dl-lab", "-m", *argv])
+        runner = machinery.runner(len(todo))
+        console.print(f"Sweep folder {sweep.folder}  ({machinery.where(len(todo))})")
+        return run(console, runner, sweep, todo, keys, ["dl-lab", "-m", *argv])
     finally:
-        schedule.close()
+        machinery.close()
+
+
+class Machinery:
+    """Where the jobs run: lanes of this machine, or a cluster; there, this machine only checks them first."""
+
+    def __init__(self) -> None:
+        self.engine: remote.Engine | None = None
+        self.schedule = lanes.Schedule(lanes.Layout(("",), 1, 1), _prepare, _work)
+
+    def start_early(self) -> None:
+        """Without a GPU it is known what is needed: the server imports torch while the jobs are composed."""
+        if not lanes.visible_gpus():
+            self.schedule.open()
+
+    def settle(self, launcher: Mapping[str, Any], config: Mapping[str, Any], start: bool) -> None:
+        """Decide by the settings of the sweep. Raises ConfigError for wrong ones."""
+        self.config = config
+        if launcher:
+            self.engine = configs.build_checked(launcher, "launcher")
+        layout = lanes.plan_layout(config["lanes"], _device(config), config["threads"])
+        if self.engine is None:
+            self.schedule.layout = layout
+        if start:
+            self.schedule.open()
+
+    def connect(self, console: Any, sweep: plan.Sweep) -> None:
+        """Reach the cluster, and take what an earlier start left there."""
+        if self.engine is not None and (said := self.engine.open(sweep.folder, sweep.key)):
+            console.print(said)
+
+    def width(self, n_jobs: int) -> int:
+        """How many jobs at a time: `lanes=`, on a cluster all that are known."""
+        if self.engine is None:
+            return self.schedule.layout.slots * len(self.schedule.layout.devices)
+        return n_jobs if self.config["lanes"] == "auto" else int(self.config["lanes"])
+
+    def where(self, n_jobs: int) -> str:
+        width = self.width(n_jobs)
+        if self.engine is None:
+            return f"{width} lanes"
+        return f"{type(self.engine).__name__}, {'all jobs' if width >= n_jobs else f'{width} jobs'} at a time"
+
+    def runner(self, n_jobs: int) -> lanes.Schedule | remote.Cluster:
+        """What runs the jobs, once they are checked."""
+        found: lanes.Schedule | remote.Cluster = self.schedule
+        if self.engine is not None:
+            self.schedule.close()
+            found = remote.Cluster(self.engine, self.width(n_jobs), make_folder)
+        found.stop_on_failure = self.config["on_failure"] == "stop"
+        return found
+
+    def close(self) -> None:
+        self.schedule.close()
+        if self.engine is not None:
+            self.engine.close()
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -76,6 +135,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--retry-failed", action="store_true", help="run failed jobs of this sweep again")
     parser.add_argument("--extend", action="store_true", help="add new jobs to this sweep, leave the others")
     parser.add_argument("--new", action="store_true", help="a new sweep, whatever was run before")
+    parser.add_argument("--join", action="store_true", help="work on a search that another process runs too")
     parser.add_argument("--mixed-code", action="store_true", help="go on although the code changed")
     add_grid_flags(parser)
     options, unknown = parser.parse_known_intermixed_args(list(argv))
@@ -98,17 +158,21 @@ def add_grid_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def expand(composer: configs.Composer, options: argparse.Namespace) -> grid.Grid:
-    """The grid of the command line, of `sweep=` and of `hydra.sweeper.params`."""
+    """The grid, or the space of a search: of the command line, of `sweep=` and of `hydra.sweeper.params`."""
     overrides = [word for word in options.overrides if not word.startswith("hydra.mode=")]
     flags = {name: getattr(options, name) for name in FLAGS}
-    found = grid.expand(composer.loader, overrides, flags, None)
-    base = composer.load(found.fixed)
+    base = composer.load(grid.expand(composer.loader, overrides, {}, None, searching=True).fixed)
     params = base.hydra.sweeper.get("params") or {}
     named = {word.partition("=")[0] for word in overrides}
     overrides += [f"{key}={value}" for key, value in params.items() if key not in named]
     spec = configs.plain(base.sweep) if base.get("sweep") else None
     kept = [word for word in overrides if not word.startswith(("sweep=", "hydra.sweep.dir="))]
-    return grid.expand(composer.loader, kept, flags, spec)
+    expanded = grid.expand(composer.loader, kept, flags, spec, searching=bool(base.get("search")))
+    for name in configs.SWEEP_GROUPS:
+        setattr(expanded, name, configs.plain(base[name]) if base.get(name) else {})
+    if expanded.pruner and not expanded.search:
+        raise ConfigError("pruner= is for a search: add search=tpe, or search=grid to prune a grid.")
+    return expanded
 
 
 def make_plan(composer: configs.Composer, options: argparse.Namespace, expanded: grid.Grid) -> plan.Sweep:
@@ -122,17 +186,23 @@ def make_plan(composer: configs.Composer, options: argparse.Namespace, expanded:
         jobs.append(plan.Job(number, identity.job_id(one.config, code, data), overrides, one.config, one.choices, data))
     chosen = [word for word in options.overrides if word.startswith("sweep=")]
     key = plan.sweep_key([*expanded.fixed, *chosen], expanded.keys())
-    explicit = [word.partition("=")[2] for word in options.overrides if word.startswith("hydra.sweep.dir=")]
-    root = Path(composed[0].config["paths"]["output_dir"]) / "sweeps"
-    old = Path(explicit[0]) if explicit else plan.find_sweep(root, key)
-    is_there = old is not None and (old / "sweep.yaml").exists() and not options.new
-    folder = old if explicit or is_there else root / f"(new)_{key}" if options.dry_run else plan.new_folder(root, key)
-    assert folder is not None
+    folder, is_there = place(options, key, composed[0].config)
     sweep = plan.Sweep(folder, key, " ".join(["dl-lab", "-m", *options.overrides]), code, jobs, expanded.fixed)
     return plan.merge(folder, sweep, options.extend, options.mixed_code) if is_there else sweep
 
 
-def _check(schedule: lanes.Schedule, jobs: Sequence[plan.Job]) -> None:
+def place(options: argparse.Namespace, key: str, config: Mapping[str, Any]) -> tuple[Path, bool]:
+    """The folder of a sweep, and whether it is that of the same command before."""
+    explicit = [word.partition("=")[2] for word in options.overrides if word.startswith("hydra.sweep.dir=")]
+    root = Path(config["paths"]["output_dir"]) / "sweeps"
+    old = Path(explicit[0]) if explicit else plan.find_sweep(root, key)
+    is_there = old is not None and (old / "sweep.yaml").exists() and not options.new
+    if old is not None and (explicit or is_there):
+        return old, is_there
+    return root / f"(new)_{key}" if options.dry_run else plan.new_folder(root, key), False
+
+
+def check_jobs(schedule: lanes.Schedule, jobs: Sequence[plan.Job]) -> None:
     """Check every job, and rehearse those that differ in more than seeds and rates (numbers with a fraction).
 
     Raises ConfigError for the first wrong one.
@@ -165,34 +235,42 @@ def _device(config: Mapping[str, Any]) -> str:
 
 def run(
     console: Any,
-    schedule: lanes.Schedule,
+    schedule: lanes.Schedule | remote.Cluster,
     sweep: plan.Sweep,
     todo: Sequence[plan.Job],
     keys: Sequence[str],
     command: Sequence[str],
+    more: More | None = None,
 ) -> int:
-    """Run the jobs and report; the exit status of the sweep."""
-    facts = {**describe_environment(command), "code": sweep.code}
-    shared = [job.config for job in todo if job.config["job_process"] != "fresh"]
+    """Run the jobs and report; the exit status of the sweep. more: where a search's further jobs come from."""
+    todo, facts = list(todo), {**describe_environment(command), "code": sweep.code}
+    known = [more.probe] if more else [job.config for job in todo]
+    shared = [config for config in known if config["job_process"] != "fresh"]
     datasets = {configs.key_of(config["procedure"].get("dataset")): config for config in shared}
     if datasets:
         wanted = [{"procedure": {"dataset": config["procedure"].get("dataset")}} for config in datasets.values()]
         for server in schedule.servers:
-            server.prepare({"datasets": wanted})
+            server.prepare({"datasets": wanted, "modules": ["optuna"] if more else []})
     for job in todo:
         if job.action == "retry":
             plan.set_aside(sweep.folder / job.name)
-    orders = {job.number: _orders(sweep, job, facts, schedule.layout.threads) for job in todo}
-    metric = (sweep.jobs[0].config["procedure"].get("trainer") or {}).get("monitor", "")
+    orders = {job.number: _orders(sweep, job, facts, schedule.threads) for job in todo}
+    first = more.probe if more else sweep.jobs[0].config
+    metric = more.metric if more else (first["procedure"].get("trainer") or {}).get("monitor", "")
     with view.View(console, sweep.jobs, keys, metric) as shown:
-        schedule.observe = lambda event: _observe(shown, sweep, event)
+        if more:
+            shown.total = more.left()
+            schedule.next_job = lambda: _next_job(more, shown, sweep, todo, facts, schedule.threads)
+        schedule.observe = lambda event: _observe(shown, sweep, event, more)
         statuses = schedule.run([job.number for job in todo], orders)
     results = sweep.write_results()
     failed = [job for job in sweep.jobs if job.action != "leave" and state_of(sweep.folder / job.name) == "failed"]
-    failed += [job for job in todo if statuses.get(job.number, 0) not in (0, 130) and job not in failed]
+    failed += [job for job in todo if statuses.get(job.number, 0) not in lanes.NOT_FAILED and job not in failed]
     view.show_failures(console, sweep, failed, keys)
     n_done = sum(state_of(sweep.folder / job.name) == "done" for job in sweep.jobs)
-    console.print(f"{n_done} of {len(sweep.jobs)} jobs done.  Table {results}")
+    states = [state_of(sweep.folder / job.name) for job in sweep.jobs if (sweep.folder / job.name).exists()]
+    pruned = f", {states.count('pruned')} pruned" if "pruned" in states else ""
+    console.print(f"{n_done} of {len(sweep.jobs)} jobs done{pruned}.  Table {results}")
     console.print(f"TensorBoard  tensorboard --logdir {sweep.folder}")
     if n_done > 1:
         console.print(f"Over seeds   dl-lab compare {sweep.key}")
@@ -204,6 +282,7 @@ def run(
 def _orders(sweep: plan.Sweep, job: plan.Job, facts: Mapping[str, Any], threads: int) -> dict[str, Any]:
     return {
         "threads": threads,
+        "files": dict(job.files),
         "folder": str(sweep.folder / job.name),
         "config": job.config,
         "choices": job.choices,
@@ -213,12 +292,50 @@ def _orders(sweep: plan.Sweep, job: plan.Job, facts: Mapping[str, Any], threads:
     }
 
 
-def _observe(shown: view.View, sweep: plan.Sweep, event: Mapping[str, Any]) -> None:
+class More(Protocol):
+    """Further jobs, one at a time, from how the earlier ones ended (`_search`)."""
+
+    probe: Mapping[str, Any]  # the config of a job like them
+
+    @property
+    def metric(self) -> str:
+        """What is shown of a job that ended."""
+        ...
+
+    def left(self) -> int:
+        """How many jobs are still to be run, those asked for included."""
+        ...
+
+    def ask(self, sweep: plan.Sweep) -> plan.Job | None:
+        """A new job, noted in the plan; None: there are enough."""
+        ...
+
+    def ended(self, job: plan.Job) -> None:
+        """Take in how a job ended."""
+        ...
+
+
+def _next_job(
+    more: More, shown: view.View, sweep: plan.Sweep, todo: list[plan.Job], facts: Mapping[str, Any], threads: int
+) -> tuple[int, dict[str, Any]] | None:
+    job = more.ask(sweep)
+    if job is None:
+        return None
+    todo.append(job)
+    shown.jobs[job.number] = job
+    return job.number, _orders(sweep, job, facts, threads)
+
+
+def _observe(shown: view.View, sweep: plan.Sweep, event: Mapping[str, Any], more: More | None = None) -> None:
     error, metrics = "", {}
     if event["event"] == "exit":
         folder = sweep.folder / shown.jobs[event["job"]].name
         status = read_json(folder / "status.json") or {}
-        if event["status"] != 0:
+        if more:
+            more.ended(shown.jobs[event["job"]])
+        if event["status"] == Pruned.exit_code:
+            error = f"pruned {status.get('reason', '')}"
+        elif event["status"] != 0:
             error = str(status.get("error", {}).get("message", "")).partition("\n")[0]
         else:
             metrics = (read_json(folder / "summary.json") or {}).get("metrics", {})
@@ -243,6 +360,8 @@ def _prepare(orders: Mapping[str, Any]) -> None:
 
         seed_everything(0)  # numpy loads its generators at the first use, Hydra its policies
         configs.build({"logger": {"_target_": "dl_lab.run.NoBoard"}}, "logger")
+    for name in orders.get("modules", []):
+        importlib.import_module(name)
     for config in orders.get("datasets", []):
         try:
             configs.load_dataset(config)
@@ -284,19 +403,26 @@ def _check_here(numbered: Sequence[tuple[int, Mapping[str, Any], bool]], send: A
     return 0
 
 
-def make_run(orders: Mapping[str, Any]) -> Run:
-    """The job's run: reopened where it has a checkpoint, else a new folder. Its output goes to job.log."""
+def make_folder(orders: Mapping[str, Any]) -> Path:
+    """The job's run folder: the old one where it has a checkpoint, else a new one with everything it needs."""
     from dl_lab.commands.train import run_files
 
     folder, config = Path(orders["folder"]), orders["config"]
-    board = configs.build(config, "logger")
-    if any(folder.glob("checkpoints/*.pt")):
-        run = Run.reopen(folder, config, board)
-    else:
+    if not any(folder.glob("checkpoints/*.pt")):
         if folder.exists():
             plan.set_aside(folder)
         facts = {**orders["facts"], "choices": orders["choices"]}
-        run = Run.create(folder, run_files(config, [*orders["fixed"], *orders["overrides"]]), config, board, facts)
+        files = {**run_files(config, [*orders["fixed"], *orders["overrides"]]), **orders["files"]}
+        Run.create(folder, files, config, NoBoard(), facts)
+    return folder
+
+
+def make_run(orders: Mapping[str, Any]) -> Run:
+    """The job's run: reopened where it has a checkpoint, else a new folder. Its output goes to job.log."""
+    folder, config = make_folder(orders), orders["config"]
+    board = configs.build(config, "logger")
+    resuming = any(folder.glob("checkpoints/*.pt"))
+    run = Run.reopen(folder, config, board) if resuming else Run(folder, config, board)
     log = os.open(folder / "job.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (1, 2):
         os.dup2(log, stream)
@@ -317,6 +443,7 @@ def perform(run: Run, job: int, orders: Mapping[str, Any], send: Any) -> int:
             memory_sent = _send_memory(send)
 
     run.on_progress = progress
+    run.on_epoch = search.reporter(run.folder, lambda node: configs.build_checked(node, "pruner")) or run.on_epoch
     run.add_facts(devices=describe_devices())
     train.perform(run, orders["choices"], quiet=True, beside_others=not orders["solo"])
     return 0
@@ -350,8 +477,8 @@ def guarded(work: Any) -> int:
 
     try:
         return work()
-    except Interrupted:
-        return 130
+    except (Interrupted, Pruned) as stop:
+        return stop.exit_code
     except UserError as error:
         print(error, file=sys.stderr)
         if "OutOfMemory" in str(error):

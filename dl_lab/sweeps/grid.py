@@ -15,18 +15,26 @@ from typing import Any
 from dl_lab.types import ConfigError
 
 Axis = list[list[str]]  # the alternatives of an axis, each a list of overrides
-PARTS = ("grid", "zip", "list", "exclude", "where")
+PARTS = ("grid", "zip", "list", "exclude", "where", "space")
 
 
 @dataclass
 class Grid:
-    """fixed: overrides of every job. axes: what varies. extra: further jobs beside the product."""
+    """fixed: overrides of every job. axes: what varies. extra: further jobs beside the product.
+
+    launcher, search, pruner: the settings of these words; {} for this machine, for a grid.
+    ranges: in a search, the parsed overrides that it varies.
+    """
 
     fixed: list[str] = field(default_factory=list)
     axes: list[Axis] = field(default_factory=list)
     extra: list[list[str]] = field(default_factory=list)
     exclude: list[dict[str, str]] = field(default_factory=list)
     where: list[dict[str, str]] = field(default_factory=list)
+    launcher: dict[str, Any] = field(default_factory=dict)
+    search: dict[str, Any] = field(default_factory=dict)
+    pruner: dict[str, Any] = field(default_factory=dict)
+    ranges: list[Any] = field(default_factory=list)
 
     def jobs(self) -> list[list[str]]:
         """The overrides of every job beside the fixed ones. Raises ConfigError where none is left."""
@@ -41,6 +49,8 @@ class Grid:
 
     def keys(self) -> list[str]:
         """The names of what varies."""
+        if self.ranges:
+            return [override.get_key_element().lstrip("+~") for override in self.ranges]
         words = itertools.chain(*itertools.chain(*self.axes), *self.extra)
         return sorted({word.partition("=")[0].lstrip("+~") for word in words})
 
@@ -54,16 +64,24 @@ class Grid:
 
 
 def expand(
-    loader: Any, overrides: Sequence[str], flags: Mapping[str, Sequence[str]], spec: Mapping[str, Any] | None
+    loader: Any,
+    overrides: Sequence[str],
+    flags: Mapping[str, Sequence[str]],
+    spec: Mapping[str, Any] | None,
+    searching: bool = False,
 ) -> Grid:
     """The grid of a command line.
 
     loader: Hydra's config loader (it knows the groups, for glob). flags: "zip", "list", "exclude", "where" -> the
     texts given on the command line, each like "optimizer.lr=0.1,0.01 seed=1". spec: the mapping of a sweep file.
-    Raises ConfigError for what cannot be read.
+    searching: what varies becomes `ranges` of a search instead of axes. Raises ConfigError for what cannot be read.
     """
+    if searching:
+        return _expand_search(loader, overrides, flags, spec or {})
     grid = Grid()
     for override in _parse(loader, overrides):
+        if override.is_interval_sweep():
+            raise ConfigError(f"{override.input_line}: an interval is for a search: add search=tpe (or random, cmaes).")
         if override.is_sweep_override():
             grid.axes.append([[word] for word in _alternatives(override)])
         else:
@@ -80,10 +98,32 @@ def expand(
     return grid
 
 
+def _expand_search(
+    loader: Any, overrides: Sequence[str], flags: Mapping[str, Sequence[str]], spec: Mapping[str, Any]
+) -> Grid:
+    """The ranges of the command line and of a sweep file's `space` and `grid`; fixed words as ever."""
+    wrong = [name for name in ("zip", "list", "exclude", "where") if flags.get(name) or spec.get(name)]
+    if wrong:
+        raise ConfigError(f"A search has no {wrong[0]}: each key has its own range.")
+    grid = Grid()
+    words = [f"{key}={value}" for key, value in (spec.get("space") or {}).items()]
+    for key, values in (spec.get("grid") or {}).items():
+        words.append(f"{key}={','.join(_word(key, value).partition('=')[2] for value in values)}")
+    typed = {word.partition("=")[0] for word in overrides}
+    for override in _parse(loader, [*overrides, *(word for word in words if word.partition("=")[0] not in typed)]):
+        if override.is_sweep_override():
+            grid.ranges.append(override)
+        else:
+            grid.fixed.append(str(override.input_line))
+    return grid
+
+
 def _add_spec(grid: Grid, spec: Mapping[str, Any]) -> None:
     unknown = set(spec) - set(PARTS)
     if unknown:
         raise ConfigError(f"A sweep has no part {min(unknown)!r}; there are {', '.join(PARTS)}.")
+    if spec.get("space"):
+        raise ConfigError("The space of this sweep is for a search: add search=tpe (or random, cmaes).")
     for key, values in (spec.get("grid") or {}).items():
         if not isinstance(values, list):
             raise ConfigError(f"sweep.grid.{key}: {values!r} is not a list of values.")

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dl_lab.types import UserError
+from dl_lab.types import Interrupted, Pruned, UserError
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 GRACE_SECONDS = 60.0
@@ -34,6 +34,14 @@ MEMORY_SHARE = 0.9  # of a GPU's memory that its jobs together may take
 Event = dict[str, Any]  # {"job": 3, "event": "progress", ...} as a job sends them
 Prepare = Callable[[Mapping[str, Any]], None]  # runs in the server, once with {} and once for each `Server.prepare`
 Work = Callable[[int, Mapping[str, Any], Callable[[Event], None]], int]  # (job, orders, send) -> exit status
+
+
+NextJob = Callable[[], tuple[int, Mapping[str, Any]] | None]  # (job, orders); None: there is none (now)
+NOT_FAILED = (0, Interrupted.exit_code, Pruned.exit_code)
+
+
+def no_more() -> None:
+    """All jobs were known from the start."""
 
 
 @dataclass(frozen=True)
@@ -297,7 +305,8 @@ class Schedule:
     """Runs jobs over lanes until all are done, one fails with on_failure=stop, or the user interrupts.
 
     `observe(event)` is told everything: start, progress, exit (with status and, for a lost server, lost=True).
-    Exit statuses of jobs: 0 done, 130 interrupted, OUT_OF_MEMORY, anything else failed.
+    `next_job()` is asked for a further job when a lane is free and no job waits (a search has them one by one).
+    Exit statuses of jobs: 0 done, 130 interrupted, 76 pruned, OUT_OF_MEMORY, anything else failed.
     """
 
     layout: Layout
@@ -305,6 +314,7 @@ class Schedule:
     work: Work
     observe: Callable[[Event], None] = lambda event: None
     stop_on_failure: bool = False
+    next_job: NextJob = no_more
     servers: list[Server] = field(default_factory=list)
 
     OUT_OF_MEMORY = 75
@@ -335,14 +345,15 @@ class Schedule:
 
     def run(self, jobs: Sequence[int], orders: Mapping[int, Mapping[str, Any]]) -> dict[int, int]:
         """Job -> exit status, for every job that ended; those never started are left out."""
+        orders = dict(orders)
         waiting, statuses, lost = list(jobs), dict[int, int](), dict[int, int]()
         alone: set[int] = set()  # ran out of memory beside others: now by themselves
         slots = {id(server): self.layout.slots for server in self.servers}
         lanes: dict[int, int] = {}
         beside: set[int] = set()
         interrupts, stopping_since = 0, 0.0
-        with _signals() as asked:
-            while (waiting and not stopping_since) or any(server.running for server in self.servers):
+        with stop_signals() as asked:
+            while self._goes_on(slots, waiting, orders, bool(stopping_since)):
                 if asked.count > interrupts:
                     interrupts = asked.count
                     self._stop(signal.SIGTERM if interrupts == 1 else signal.SIGKILL)
@@ -369,11 +380,22 @@ class Schedule:
                             continue
                         statuses[job] = status
                         self.observe({**event, "lane": lane})
-                        if status not in (0, 130) and self.stop_on_failure and not stopping_since:
+                        if status not in NOT_FAILED and self.stop_on_failure and not stopping_since:
                             waiting.clear()
+                            self.next_job = no_more
                     elif "job" in event:
                         self.observe({**event, "lane": lanes.get(event["job"], 0)})
         return statuses
+
+    def _goes_on(
+        self, slots: Mapping[int, int], waiting: list[int], orders: dict[int, Mapping[str, Any]], stopping: bool
+    ) -> bool:
+        """Whether a job runs or may start; fetches further jobs for the free lanes."""
+        free = sum(slots[id(server)] - len(server.running) for server in self.servers)
+        while not stopping and len(waiting) < free and (new := self.next_job()) is not None:
+            waiting.append(new[0])
+            orders[new[0]] = new[1]
+        return bool(waiting and not stopping) or any(server.running for server in self.servers)
 
     def _fill(
         self,
@@ -453,7 +475,7 @@ class _Asked:
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[_Asked]:
+def stop_signals() -> Iterator[_Asked]:
     """Counts how often the user (or the system) asked to stop."""
     asked = _Asked()
 

@@ -44,6 +44,7 @@ class Job:
     action: Action = "run"
     reason: str = ""
     estimate: float | None = None  # seconds
+    files: dict[str, str] = field(default_factory=dict)  # what its folder holds besides: name -> text
 
     @property
     def name(self) -> str:
@@ -64,6 +65,7 @@ class Sweep:
     jobs: list[Job]
     fixed: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    search: dict[str, Any] = field(default_factory=dict)  # of a search: space, sampler, pruner, objective
     _lock: Any = None
     _noted: float = 0.0
 
@@ -78,6 +80,21 @@ class Sweep:
 
     def write(self) -> None:
         """sweep.yaml and configs.jsonl: all of the plan, before anything starts."""
+        lines = [self._frozen(job) for job in self.jobs]
+        write_atomic(self.folder / "configs.jsonl", "".join(lines), durable=True)
+        self._write_plan()
+
+    def add(self, job: Job) -> None:
+        """A further job of a search, written before it starts."""
+        self.jobs.append(job)
+        with open(self.folder / "configs.jsonl", "a", encoding="utf-8") as file:
+            file.write(self._frozen(job))
+        self._write_plan()
+
+    def _frozen(self, job: Job) -> str:
+        return to_json({"number": job.number, "choices": job.choices, "config": job.config}) + "\n"
+
+    def _write_plan(self) -> None:
         plan = {
             "key": self.key,
             "command": self.command,
@@ -85,10 +102,9 @@ class Sweep:
             "code": self.code,
             "fixed": self.fixed,
             "notes": self.notes,
+            **({"search": self.search} if self.search else {}),
             "jobs": [job.entry() for job in self.jobs],
         }
-        lines = [to_json({"number": j.number, "choices": j.choices, "config": j.config}) for j in self.jobs]
-        write_atomic(self.folder / "configs.jsonl", "\n".join(lines) + "\n", durable=True)
         write_atomic(self.folder / "sweep.yaml", yaml.dump(plan, Dumper=DUMPER, sort_keys=False), durable=True)
 
     def note_result(self) -> None:
@@ -126,6 +142,9 @@ def sweep_key(fixed: Sequence[str], varying: Sequence[str]) -> str:
         "hydra.",
         "logger=",
         "trainer.device=",
+        "launcher=",
+        "launcher.",
+        "n_trials=",
     )
     kept = sorted(word for word in fixed if not word.startswith(ignored))
     return hashlib.sha256(json.dumps([kept, sorted(varying)]).encode()).hexdigest()[:8]
@@ -213,18 +232,23 @@ def _refuse_changes(
         raise UserError(
             f"The data changed since this sweep started in {folder}: --new runs it again on what is there now."
         )
+    refuse_other_code(folder, plan, code, mixed_code)
     if plan["code"] != code:
-        if mixed_code:
-            return
-        raise UserError(
-            f"dl-lab's code changed since this sweep started in {folder} ({plan['code']} is now {code}): --new runs "
-            "all jobs again, --mixed-code keeps what is done and runs the rest with the code of now."
-        )
+        return
     changed = [k for k in both if old[k]["id"] != new[k].id]
     if changed:
         raise UserError(
             f"The configs changed since this sweep started in {folder} (job {' '.join(changed[0])}): "
             "--new starts another."
+        )
+
+
+def refuse_other_code(folder: Path, plan: Mapping[str, Any], code: str, mixed_code: bool) -> None:
+    """Raises UserError where dl-lab's code is not that of the sweep's start, unless mixed_code."""
+    if plan["code"] != code and not mixed_code:
+        raise UserError(
+            f"dl-lab's code changed since this sweep started in {folder} ({plan['code']} is now {code}): --new runs "
+            "all jobs again, --mixed-code keeps what is done and runs the rest with the code of now."
         )
 
 
@@ -254,6 +278,10 @@ def decide(sweep: Sweep, retry_failed: bool) -> None:
             job.action, job.reason = ("retry" if retry_failed else "skip"), f"failed with {last}"
         elif (folder / "config.yaml").exists() and any(folder.glob("checkpoints/*.pt")):
             job.action, job.reason = "resume", _where(folder, state)
+        elif state == "pruned":
+            job.action, job.reason = "skip", f"pruned: {(read_json(folder / 'status.json') or {}).get('reason', '')}"
+        elif state == "queued":
+            job.action, job.reason = "run", "was queued, did not start"
         else:
             job.action, job.reason = "retry", f"{state} before the first checkpoint"
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from dl_lab.run import read_json
 from dl_lab.sweeps.grid import as_mapping
 from dl_lab.sweeps.plan import Job, Sweep
+from dl_lab.types import Pruned
 
 ACTIONS = {"run": "green", "resume": "cyan", "retry": "yellow", "skip": "dim", "leave": "dim"}
 
@@ -74,7 +75,17 @@ def short(key: str, keys: Sequence[str]) -> str:
 
 def label(job: Job, keys: Sequence[str]) -> str:
     """ "lr=0.1 seed=2"."""
-    return " ".join(f"{short(key, keys)}={value}" for key, value in as_mapping(job.overrides).items())
+    return " ".join(f"{short(key, keys)}={rounded(value)}" for key, value in as_mapping(job.overrides).items())
+
+
+def rounded(value: str) -> str:
+    """Four digits of a number that a search has drawn; anything else as it is."""
+    if len(value) < 9:
+        return value
+    try:
+        return f"{float(value):.4g}"
+    except ValueError:
+        return value
 
 
 def duration(seconds: float) -> str:
@@ -140,9 +151,11 @@ class View:
         self.ended += 1
         took = duration(time.monotonic() - self.started.get(job.number, time.monotonic()))
         status = event.get("status", -9)
-        mark = {0: "[green]✓[/]", 130: "[cyan]‖[/]"}.get(status, "[red]✗[/]")
+        mark = {0: "[green]✓[/]", 130: "[cyan]‖[/]", Pruned.exit_code: "[yellow]✂[/]"}.get(status, "[red]✗[/]")
         value = f"{self.metric} {metrics[self.metric]:.4f}" if self.metric in metrics else ""
-        what = {0: value, 130: "interrupted"}.get(status, f"[red]{error or f'killed by signal {-status}'}[/]")
+        what = {0: value, 130: "interrupted", Pruned.exit_code: error}.get(
+            status, f"[red]{error or f'killed by signal {-status}'}[/]"
+        )
         self.console.print(
             f"{mark} {self.ended:>3}/{self.total} {label(job, self.keys)}  {what}  {took}", highlight=False
         )

@@ -247,6 +247,7 @@ class Trainer:
         if session.step & (session.step - 1):
             self._fingerprint(session)
         self._call("epoch_end", session, metrics)
+        session.run.on_epoch(session.epoch, metrics)
         last = session.epoch == self.max_epochs or bool(session.stop_reason)
         if last or time.monotonic() - self._saved_at >= self.checkpoint_seconds:
             self._save(session)
