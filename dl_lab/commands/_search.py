@@ -39,15 +39,16 @@ def main(composer: configs.Composer, options: argparse.Namespace, expanded: grid
             if not options.join:
                 one.lock()
             machinery.connect(console, one)
+            words = [list(words) for words in space.probes()]
+            sweeps.check_jobs(
+                machinery.schedule,
+                [plan.Job(i, "", words[i], part.config, part.choices) for i, part in enumerate(composed)],
+            )
             study.open()
             trials = Trials(composer, expanded, study, composed[0].config, one.code)
             if options.retry_failed:
                 study.retry_failed()
             todo = trials.settle(one, options.join)
-            sweeps.check_jobs(
-                machinery.schedule,
-                [plan.Job(i, "", part.overrides, part.config, part.choices) for i, part in enumerate(composed)],
-            )
             one.write()
             width = min(study.total, AT_A_TIME)
             console.print(f"Sweep folder {one.folder}  ({machinery.where(width)})")

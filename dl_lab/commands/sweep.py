@@ -211,7 +211,9 @@ def check_jobs(schedule: lanes.Schedule, jobs: Sequence[plan.Job]) -> None:
     kinds = {configs.key_of(_rateless(_seedless(job.config))): job.number for job in distinct}
     answer = schedule.ask({"check": [[j.number, j.config, j.number in kinds.values()] for j in distinct]})
     if answer["event"] == "wrong":
-        raise ConfigError(f"Job {answer['number']}: {answer['message']}")
+        job = next(job for job in jobs if job.number == answer["number"])
+        name = f"Job {job.number}" if job.id else f"A job with {' '.join(job.overrides)}"  # a search's have no numbers
+        raise ConfigError(f"{name}: {answer['message']}")
 
 
 def _seedless(config: Mapping[str, Any]) -> dict[str, Any]:
