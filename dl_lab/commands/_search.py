@@ -18,7 +18,13 @@ from dl_lab.types import ConfigError, UserError
 AT_A_TIME = 8  # jobs of a search on a cluster, where lanes=auto: more would be asked for before any has ended
 
 
-def main(composer: configs.Composer, options: argparse.Namespace, expanded: grid.Grid, argv: Sequence[str]) -> int:
+def main(
+    composer: configs.Composer,
+    options: argparse.Namespace,
+    expanded: grid.Grid,
+    argv: Sequence[str],
+    machinery: sweeps.Machinery,
+) -> int:
     from rich.console import Console
 
     console = Console(highlight=False)
@@ -27,38 +33,33 @@ def main(composer: configs.Composer, options: argparse.Namespace, expanded: grid
         probes = [[*expanded.fixed, *words] for words in space.probes()]
         composed = families.compose_all(composer.compose, composer.groups(), probes)
         study = make_search(expanded, space, composed[0].config)
-        machinery = sweeps.Machinery(expanded.launcher, composed[0].config)
-        if not options.dry_run:
-            machinery.schedule.open()
-        try:
-            one = make_plan(options, expanded, study, composed[0].config)
-            show(console, expanded, study)
-            if options.dry_run:
-                console.print(f"Nothing was started. The search would be in {one.folder}.")
-                return 0
-            if not options.join:
-                one.lock()
-            machinery.connect(console, one)
-            words = [list(words) for words in space.probes()]
-            sweeps.check_jobs(
-                machinery.schedule,
-                [plan.Job(i, "", words[i], part.config, part.choices) for i, part in enumerate(composed)],
-            )
-            study.open()
-            trials = Trials(composer, expanded, study, composed[0].config, one.code)
-            if options.retry_failed:
-                study.retry_failed()
-            todo = trials.settle(one, options.join)
-            one.write()
-            width = min(study.total, AT_A_TIME)
-            console.print(f"Sweep folder {one.folder}  ({machinery.where(width)})")
-            status = sweeps.run(
-                console, machinery.runner(width), one, todo, expanded.keys(), ["dl-lab", "-m", *argv], trials
-            )
-            show_best(console, one, study)
-            return status
-        finally:
-            machinery.close()
+        machinery.settle(expanded.launcher, composed[0].config, start=not options.dry_run)
+        one = make_plan(options, expanded, study, composed[0].config)
+        show(console, expanded, study)
+        if options.dry_run:
+            console.print(f"Nothing was started. The search would be in {one.folder}.")
+            return 0
+        if not options.join:
+            one.lock()
+        machinery.connect(console, one)
+        words = [list(words) for words in space.probes()]
+        sweeps.check_jobs(
+            machinery.schedule,
+            [plan.Job(i, "", words[i], part.config, part.choices) for i, part in enumerate(composed)],
+        )
+        study.open()
+        trials = Trials(composer, expanded, study, composed[0].config, one.code)
+        if options.retry_failed:
+            study.retry_failed()
+        todo = trials.settle(one, options.join)
+        one.write()
+        width = min(study.total, AT_A_TIME)
+        console.print(f"Sweep folder {one.folder}  ({machinery.where(width)})")
+        status = sweeps.run(
+            console, machinery.runner(width), one, todo, expanded.keys(), ["dl-lab", "-m", *argv], trials
+        )
+        show_best(console, one, study)
+        return status
 
 
 def make_search(expanded: grid.Grid, space: search.Space, config: Mapping[str, Any]) -> search.Search:

@@ -319,6 +319,11 @@ class Schedule:
 
     OUT_OF_MEMORY = 75
 
+    @property
+    def threads(self) -> int:
+        """CPU threads of each job."""
+        return self.layout.threads
+
     def open(self) -> None:
         """Start the servers of the layout that do not run yet; they import and load while the caller goes on."""
         ready = {server.device: server for server in self.servers}

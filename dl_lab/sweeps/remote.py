@@ -165,10 +165,7 @@ class Cluster:
             return
         del waiting[: len(chosen)]
         folders = {job: self.make_folder(orders[job]).resolve() for job in chosen}
-        tasks = [
-            Task(job, str(folder), os.getcwd(), self._environment(orders[job]["config"]))
-            for job, folder in folders.items()
-        ]
+        tasks = [Task(job, str(folder), os.getcwd(), self._environment(orders[job])) for job, folder in folders.items()]
         try:
             self.engine.submit(tasks)
         except UserError:
@@ -181,8 +178,13 @@ class Cluster:
             trainer = orders[job]["config"]["procedure"].get("trainer") or {}
             self._epochs[job] = trainer.get("max_epochs", 0)
 
-    def _environment(self, config: Mapping[str, Any]) -> dict[str, str]:
-        threads = str(config.get("threads") or max(self.engine.cpus, 1))
+    @property
+    def threads(self) -> int:
+        """CPU threads of each job, where its config does not say."""
+        return self.engine.cpus
+
+    def _environment(self, orders: Mapping[str, Any]) -> dict[str, str]:
+        threads = str(orders["config"].get("threads") or orders["threads"])
         own = {name: value for name, value in os.environ.items() if name.startswith("DL_LAB_")}
         return {**own, **dict.fromkeys(THREAD_VARIABLES, threads), "OMP_WAIT_POLICY": "PASSIVE"}
 

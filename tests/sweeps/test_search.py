@@ -17,7 +17,7 @@ import yaml
 from dl_lab import config as configs
 from dl_lab.commands import _search, sweep
 from dl_lab.sweeps import grid, search
-from dl_lab.types import ConfigError, UserError
+from dl_lab.types import ConfigError, Pruned, UserError
 
 FAST = [
     "dataset.source=generated",
@@ -210,7 +210,7 @@ def test_a_job_reports_and_is_pruned(composer, tmp_path):
     study = make(tmp_path / "s", composer)
     pruner = {"_target_": "optuna.pruners.MedianPruner", "n_startup_trials": 1, "n_warmup_steps": 0}
     build = partial(configs.build_checked, name="pruner")
-    ended = []
+    ended, said = [], ""
     for value in (0.5, 0.9):
         number, _ = study.ask(lambda number, words: {}) or pytest.fail("no trial left")
         job = tmp_path / "s" / str(number)
@@ -223,11 +223,12 @@ def test_a_job_reports_and_is_pruned(composer, tmp_path):
             report(1, {"val/loss": value})
             (job / "status.json").write_text('{"state": "done"}')
             (job / "summary.json").write_text(json.dumps({"metrics": {"val/loss": value}}))
-        except search.Pruned as pruned:
-            assert "after epoch 1, with val/loss 0.9" in str(pruned)
+        except Pruned as pruned:
+            said = str(pruned)
             (job / "status.json").write_text('{"state": "pruned"}')
         ended.append(study.tell(number, job))
     assert ended == ["done", "pruned"]
+    assert "after epoch 1, with val/loss 0.9" in said
     assert [trial.state.name for trial in study.trials()] == ["COMPLETE", "PRUNED"]
 
 
