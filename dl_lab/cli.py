@@ -37,12 +37,15 @@ def _run(argv: list[str]) -> int:
             return _command(_verb(argv[0]))(argv[1:])
         return _command("train")(argv)
     except Interrupted as stop:
-        print(stop, file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":
+            print(stop, file=sys.stderr)
         return stop.exit_code
     except UserError as error:
         if os.environ.get("HYDRA_FULL_ERROR"):
             raise
-        print(f"dl-lab: {error}", file=sys.stderr)
+        rank = os.environ.get("RANK", "0")  # torchrun's processes find the same mistakes: one of them says it
+        if rank == "0" or not isinstance(error, ConfigError):
+            print(f"dl-lab{'' if rank == '0' else f' (rank {rank})'}: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)

@@ -171,6 +171,14 @@ class Split(Protocol):
         """The same split whose batches come out on `device`."""
         ...
 
+    def divided(self, rank: int, n_ranks: int) -> Split:
+        """The same split for one of several processes: `batches` and `epoch` give its part of each batch.
+
+        Parts are as `Tensor.tensor_split` makes them. In `epoch`, where a batch has fewer items than there are
+        processes, those without one get the batch's first item, so that all take as many steps; it has no weight.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -195,6 +203,11 @@ class Dataset:
 
     def to(self, device: torch.device) -> Dataset:
         return replace(self, train=self.train.to(device), val=self.val.to(device), test=self.test.to(device))
+
+    def divided(self, rank: int, n_ranks: int) -> Dataset:
+        """The part of one of several processes."""
+        splits = (split.divided(rank, n_ranks) for split in (self.train, self.val, self.test))
+        return replace(self, **dict(zip(("train", "val", "test"), splits, strict=True)))
 
     def summary(self) -> dict[str, Any]:
         sizes = {"train": len(self.train), "val": len(self.val), "test": len(self.test)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,13 +20,21 @@ def main(argv: Sequence[str]) -> int:
     if state == "done":
         print(f"{folder} is done: there is nothing to go on with. Its result:  dl-lab compare {folder}")
         return 0
-    refuse_busy(folder, state)
     config = configs.read_config(folder)
+    choices = (read_json(folder / "env.json") or {}).get("choices", {})
+    if train.is_several():
+        from dl_lab.commands import _together
+
+        if os.environ["RANK"] == "0":  # the others may find that rank 0 runs it already
+            refuse_busy(folder, state)
+        _together.resume(folder, config, choices)
+        return 0
+    refuse_busy(folder, state)
     train.set_threads(config)
     run = Run.reopen(folder, config, configs.build(config, "logger"))
     if not (folder / "checkpoints").exists():  # nothing to go on from: begin again, in the same folder
         run.cut_back({})
-    train.perform(run, (read_json(folder / "env.json") or {}).get("choices", {}))
+    train.perform(run, choices)
     return 0
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dl_lab import config as configs
+from dl_lab.commands.train import is_several
 from dl_lab.run import NoBoard, Run, describe_devices, describe_environment, read_json, state_of
 from dl_lab.sweeps import families, grid, identity, lanes, plan, remote, search, view
 from dl_lab.types import ConfigError, Interrupted, Pruned, UserError
@@ -32,6 +33,8 @@ def main(argv: Sequence[str]) -> int:
     from rich.console import Console
 
     options = parse(argv)
+    if is_several():
+        raise ConfigError("A sweep starts its jobs itself: torchrun is for one job on several GPUs.")
     machinery = Machinery()
     if not options.dry_run:
         machinery.start_early()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 from dl_lab import config as configs
 from dl_lab import reporting, tables
 from dl_lab.records import flatten, overrides
-from dl_lab.run import Run, describe_devices, describe_environment
+from dl_lab.run import NoBoard, Run, describe_devices, describe_environment
 from dl_lab.sweeps.identity import code_fingerprint, cost_key
 from dl_lab.types import Interrupted, Metrics, UserError
 
@@ -40,8 +41,18 @@ def main(argv: Sequence[str]) -> int:
 
         return sweep.main([word for word in argv if word not in ("-m", "--multirun")])
     composed = composer.compose(options.overrides)
-    execute(composed, ["dl-lab", *argv])
+    if is_several():
+        from dl_lab.commands import _together
+
+        _together.execute(composed, ["dl-lab", *argv])
+    else:
+        execute(composed, ["dl-lab", *argv])
     return 0
+
+
+def is_several() -> bool:
+    """Whether torchrun started this process beside others (asked without importing torch)."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -94,19 +105,33 @@ def execute(composed: configs.Composed, command: Sequence[str], quiet: bool = Fa
     return perform(prepare(composed, command), composed.choices, quiet=quiet)
 
 
-def prepare(composed: configs.Composed, command: Sequence[str]) -> Run:
-    """Check the config and make the run's folder; nothing is written where something is wrong."""
+def prepare(
+    composed: configs.Composed,
+    command: Sequence[str],
+    facts: Mapping[str, Any] | None = None,
+    instead: Path | None = None,
+) -> Run:
+    """Check the config and make the run's folder; nothing is written where something is wrong.
+
+    facts: more for env.json. instead: a folder that goes away, of a process of torchrun that is not to leave anything.
+    """
     config = composed.config
     configs.check(config)
     set_threads(config)
     rehearsed = configs.rehearse(config)
     if hasattr(rehearsed, "describe"):
         rehearsed.describe()  # names the device: one that is not there is found before anything is written
+    if instead is not None:
+        return Run(instead, config, NoBoard())
     board = configs.build(config, "logger")
     files = {**run_files(config, composed.overrides), ".hydra/hydra.yaml": composed.hydra_yaml}
-    facts = {**describe_environment(command), "code": code_fingerprint(), "devices": describe_devices()}
-    facts |= {"choices": composed.choices}
-    return Run.create(Path(composed.run_dir), files, config, board, facts)
+    known = {
+        **describe_environment(command),
+        "code": code_fingerprint(),
+        "devices": describe_devices(),
+        **(facts or {}),
+    }
+    return Run.create(Path(composed.run_dir), files, config, board, {**known, "choices": composed.choices})
 
 
 def set_threads(config: Mapping[str, Any]) -> None:

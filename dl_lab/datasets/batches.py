@@ -56,6 +56,8 @@ class TensorSplit:
     workers: int = 2
     device: torch.device = CPU
     n_draws: int = 0
+    rank: int = 0  # of `n_ranks` processes, each with its part of every batch
+    n_ranks: int = 1
 
     def __len__(self) -> int:
         return len(self.columns[0])
@@ -70,13 +72,22 @@ class TensorSplit:
         columns = _moved(self.columns, device) if residence == "device" else self.columns
         return replace(self, columns=columns, device=device, residence=residence)
 
+    def divided(self, rank: int, n_ranks: int) -> TensorSplit:
+        return replace(self, rank=rank, n_ranks=n_ranks)
+
     def batches(self, batch_size: int) -> Iterator[Batch]:
-        return self._batches(torch.arange(len(self)).split(batch_size))
+        return self._batches([part for part in self._parts(torch.arange(len(self)).split(batch_size)) if len(part)])
 
     def epoch(self, batch_size: int, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
         order = torch.as_tensor(self.order(len(self), seed, epoch))
         draws = uniform(len(self), self.n_draws, seed, epoch) if self.n_draws else None
-        return self._batches(order.split(batch_size)[start:], draws)
+        batches = order.split(batch_size)[start:]
+        parts = [part if len(part) else whole[:1] for part, whole in zip(self._parts(batches), batches, strict=True)]
+        return self._batches(parts, draws)
+
+    def _parts(self, batches: Sequence[Tensor]) -> Sequence[Tensor]:
+        """This process's part of each batch of indices."""
+        return batches if self.n_ranks == 1 else [batch.tensor_split(self.n_ranks)[self.rank] for batch in batches]
 
     def _batches(self, indices: Sequence[Tensor], draws: Tensor | None = None) -> Iterator[Batch]:
         raw = self._streamed(indices) if self.residence == "stream" else self._resident(indices)

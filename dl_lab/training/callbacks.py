@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from dl_lab import plots
+from dl_lab.training.distributed import world
 from dl_lab.training.learners import GradientLearner
 from dl_lab.training.summary import layers
 from dl_lab.training.trainer import Callback, Session
@@ -21,7 +22,7 @@ class ProgressBar(Callback):
         self._bar: Any = None
 
     def fit_start(self, session: Session) -> None:
-        if not sys.stderr.isatty():
+        if not sys.stderr.isatty() or world().rank:
             return
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn

@@ -14,6 +14,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from dl_lab.training import distributed
 from dl_lab.training.startup import plain_step, spare_compiler
 from dl_lab.types import Batch, Metrics, Tally, Task, UserError, add_tallies
 
@@ -75,6 +76,9 @@ class GradientLearner:
         self.step = plain_step(self.optimizer)
         self.scaler: GradScaler | None = None  # fp16 on a GPU only
         self.device = torch.device("cpu")
+        self.n_processes = 1
+        self._loss: Callable[[Batch], tuple[Tensor, Tally]] = lambda batch: self.task.loss(self.forward, batch)
+        self._unsynced: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     def to(self, device: torch.device) -> None:
         self.device = device
@@ -102,10 +106,25 @@ class GradientLearner:
         """From now on batches are what enters this part of the model; the rest of it stays as it is."""
         self.forward = torch.compile(part) if self.forward is not self.model else part
 
-    def update(self, batch: Batch) -> Tally:
+    def distribute(self, n_processes: int) -> None:
+        """From now on, `update` sees one process's part of each batch, and all take the step of the whole one."""
+        if self.device.type == "cuda":
+            nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
+        elif any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.model.modules()):
+            warnings.warn("Batch normalisation sees each process's part of a batch only (on GPUs all).", stacklevel=2)
+        program = distributed.parallel(self.forward, self.task, self.device)
+        self._loss, self._unsynced, self.n_processes = program, program.no_sync, n_processes
+        self.out_of_memory = "raise"  # one process alone cannot repeat a step
+
+    def share_buffers(self) -> None:
+        """Rank 0's running means for all processes."""
+        distributed.share_buffers(self.model)
+
+    def update(self, batch: Batch, weight: float = 1.0) -> Tally:
+        """weight: of several processes, N times this one's share of the whole batch."""
         while True:
             try:
-                return self._update(batch)
+                return self._update(batch, weight)
             except torch.OutOfMemoryError:
                 if self.out_of_memory == "raise" or self.accumulation >= len(batch[0]):
                     raise
@@ -117,15 +136,17 @@ class GradientLearner:
                     stacklevel=2,
                 )
 
-    def _update(self, batch: Batch) -> Tally:
+    def _update(self, batch: Batch, weight: float) -> Tally:
         if not self.model.training:
             self.model.train()
         tally: Tally = {}
-        for part, share in self._micro_batches(batch):
-            with self._autocast():
-                loss, part_tally = self.task.loss(self.forward, part)
-            loss = loss if share == 1 else loss * share
-            (self.scaler.scale(loss) if self.scaler else loss).backward()
+        parts = list(self._micro_batches(batch))
+        for i, (part, share) in enumerate(parts, 1):
+            with nullcontext() if i == len(parts) else self._unsynced():
+                with self._autocast():
+                    loss, part_tally = self._loss(part)
+                loss = loss if share * weight == 1 else loss * (share * weight)
+                (self.scaler.scale(loss) if self.scaler else loss).backward()
             tally = add_tallies(tally, part_tally) if tally else part_tally
         self._move_weights()
         self.optimizer.zero_grad(set_to_none=True)
@@ -175,7 +196,8 @@ class GradientLearner:
 
     def notes(self) -> dict[str, Any]:
         """What a record of the run must say about how it was trained."""
-        return {"accumulation": self.accumulation}
+        several = {"processes": self.n_processes} if self.n_processes > 1 else {}
+        return {"accumulation": self.accumulation, **several}
 
     def rates(self) -> Metrics:
         groups = self.optimizer.param_groups

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import signal
 import threading
 import time
@@ -20,7 +21,7 @@ import torch
 
 from dl_lab import types
 from dl_lab.run import Run
-from dl_lab.training import checkpoints
+from dl_lab.training import checkpoints, distributed
 from dl_lab.types import (
     ConfigError,
     Dataset,
@@ -133,12 +134,20 @@ class Trainer:
         self.callbacks = {name: callback for name, callback in (callbacks or {}).items() if callback is not None}
         self.judge_train = judge_train
         self._saved_at = -math.inf
+        self.world, self._drain_steps = distributed.World(), 1
 
     def fit(self, learner: Learner, dataset: Dataset, run: Run) -> Metrics:
         """Train, keep the best weights, judge test once. A run that was interrupted goes on where it stopped."""
         device = choose_device(self.device)
         learner.to(device)
         dataset = dataset.to(device)
+        self.world = distributed.world()
+        if self.world.size > 1:
+            if not hasattr(learner, "distribute"):
+                raise ConfigError(f"A {type(learner).__name__} works in one process: start it without torchrun.")
+            learner.distribute(self.world.size)  # pyright: ignore[reportAttributeAccessIssue]
+            dataset = dataset.divided(self.world.rank, self.world.size)
+            distributed.own_seed(self.seed)
         n_batches = dataset.train.n_batches(self.batch_size)
         learner.plan(self.max_epochs * n_batches)
         session = Session(learner, dataset, run, self.max_epochs, self.batch_size, n_batches)
@@ -150,11 +159,12 @@ class Trainer:
             self._fingerprint(session)
         try:
             self._call("fit_start", session)
-            with _interruptible() as interrupted:
+            with _interruptible() as interrupted, distributed.together():
                 while session.epoch < self.max_epochs and not session.stop_reason:
                     self._train_epoch(session, interrupted)
                     self._close_epoch(session)
-            return self._finish(session)
+            with distributed.together():
+                return self._finish(session)
         finally:
             self._call("close", session)
 
@@ -175,21 +185,30 @@ class Trainer:
         learner, recent = session.learner, []
         started, drained, first = time.perf_counter(), time.perf_counter(), session.batch
         split = session.dataset.train
+        stopping = False
         watching = [callback for callback in self.callbacks.values() if _watches_updates(callback)]
         for batch in split.epoch(session.batch_size, self.seed, session.epoch, start=session.batch):
             for callback in watching:
                 callback.update_start(session)
-            recent.append(learner.update(batch))
+            recent.append(learner.update(batch) if self.world.size == 1 else self._update_part(session, batch))
             session.batch += 1
             session.step += 1
             if session.step & (session.step - 1) == 0:  # 1, 2, 4, 8, ...
                 self._fingerprint(session)
-            if len(recent) >= DRAIN_STEPS or time.perf_counter() - drained > DRAIN_SECONDS:
+            if self.world.size == 1:
+                due = len(recent) >= DRAIN_STEPS or time.perf_counter() - drained > DRAIN_SECONDS
+                stopping = interrupted.is_set()
+            else:
+                due = len(recent) >= self._drain_steps
+            if due:
+                n_recent = len(recent)
                 self._drain(session, recent)
+                if self.world.size > 1:  # all at the same step
+                    stopping = self._agree(interrupted, (time.perf_counter() - drained) / n_recent)
                 drained = time.perf_counter()
                 session.samples_per_second = (session.batch - first) * session.batch_size / (drained - started)
                 self._show(session)
-            if interrupted.is_set():
+            if stopping:
                 self._drain(session, recent)
                 self._save(session)
                 raise Interrupted(f"Interrupted in epoch {session.epoch + 1} after step {session.step}.")
@@ -200,10 +219,23 @@ class Trainer:
         n_samples = min((session.batch - first) * session.batch_size, len(split))
         session.samples_per_second = n_samples / max(time.perf_counter() - started, 1e-9)
 
+    def _update_part(self, session: Session, batch: types.Batch) -> Tally:
+        """One process's part of an update: weighted by its share of the batch, which may be nothing."""
+        n = min(session.batch_size, len(session.dataset.train) - session.batch * session.batch_size)
+        n_own = self.world.part_of(n)
+        tally = session.learner.update(batch, self.world.size * n_own / n)  # pyright: ignore[reportCallIssue]
+        return tally if n_own else {}
+
+    def _agree(self, interrupted: threading.Event, seconds_per_step: float) -> bool:
+        """Whether any process was asked to stop; also sets after how many steps they next ask each other."""
+        self._drain_steps = self.world.share(max(1, min(DRAIN_STEPS, int(DRAIN_SECONDS / seconds_per_step))))
+        return any(self.world.gather(interrupted.is_set()))
+
     def _drain(self, session: Session, recent: list[Tally]) -> None:
         """Move the tallies of the recent updates to the host, check the losses, record them."""
         if not recent:
             return
+        recent[:] = self.world.sum_each(recent)
         losses = _ratios([tally["loss"] for tally in recent])
         first = session.step - len(recent) + 1
         values = [(first + i, ratio.values("")[""]) for i, ratio in enumerate(losses)]
@@ -225,11 +257,15 @@ class Trainer:
 
     def _fingerprint(self, session: Session) -> None:
         """At the start, after updates 1, 2, 4, 8, ..., and at each epoch's end: where a difference began."""
+        if self.world.rank:
+            return
         session.run.fingerprints(session.step, checkpoints.fingerprints(session.learner.weights()))
 
     def _close_epoch(self, session: Session) -> None:
         """Validate, keep the best weights, record, save."""
         validated = time.perf_counter()
+        if self.world.size > 1:
+            session.learner.share_buffers()  # pyright: ignore[reportAttributeAccessIssue]
         train = session.tally | (self._judge(session, session.dataset.train) if self.judge_train else {})
         metrics = read_tally(train, "train/") | read_tally(self._judge(session, session.dataset.val), "val/")
         timings = {
@@ -249,14 +285,14 @@ class Trainer:
         self._call("epoch_end", session, metrics)
         session.run.on_epoch(session.epoch, metrics)
         last = session.epoch == self.max_epochs or bool(session.stop_reason)
-        if last or time.monotonic() - self._saved_at >= self.checkpoint_seconds:
+        if self.world.share(last or time.monotonic() - self._saved_at >= self.checkpoint_seconds):
             self._save(session)
 
     def _judge(self, session: Session, split: Split) -> Tally:
         tally: Tally = {}
         for batch in split.batches(self.eval_batch_size):
             tally = add_tallies(tally, session.learner.evaluate(batch))
-        return tally
+        return self.world.sum_each([tally])[0]
 
     def _keep_best(self, session: Session, metrics: Metrics) -> None:
         if self.monitor not in metrics:
@@ -305,7 +341,12 @@ class Trainer:
     # -- exact continuation -----------------------------------------------------------------------------------
 
     def _save(self, session: Session) -> None:
+        self._saved_at = time.monotonic()
+        others = self.world.gather(checkpoints.random_state())[1:]
+        if self.world.rank:
+            return
         state = {
+            **({"random_of_others": others} if others else {}),
             "learner": session.learner.state_dict(),
             "random": checkpoints.random_state(),
             "positions": session.run.positions(),
@@ -319,15 +360,16 @@ class Trainer:
             "stop_reason": session.stop_reason,
         }
         checkpoints.save(session.run.folder / "checkpoints", state)
-        self._saved_at = time.monotonic()
 
     def _restore(self, session: Session) -> None:
-        state = checkpoints.load(session.run.folder / "checkpoints")
+        state = self.world.share(None if self.world.rank else checkpoints.load(session.run.folder / "checkpoints"))
         session.run.cut_back(state["positions"] if state else {})
         if state is None:
             return
         session.learner.load_state_dict(state["learner"])
-        checkpoints.set_random_state(state["random"])
+        random_states = [state["random"], *state.get("random_of_others", [])]
+        if len(random_states) == self.world.size:  # else the processes go on from new ones
+            checkpoints.set_random_state(random_states[self.world.rank])
         for name, callback in self.callbacks.items():
             callback.load_state_dict(state["callbacks"].get(name, {}))
         session.epoch, session.batch, session.step = state["epoch"], state["batch"], state["step"]
@@ -370,12 +412,19 @@ def _numbers(values: list[Any]) -> list[Any]:
 
 
 def choose_device(name: str) -> torch.device:
-    """auto: cuda, else mps, else cpu. Raises UserError for a device that is not there."""
+    """auto: cuda, else mps, else cpu; under torchrun each process has its own GPU.
+
+    Raises UserError for a device that is not there.
+    """
+    if name in ("auto", "cuda") and distributed.is_several() and torch.cuda.is_available():
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
+        if device.index is not None and device.type == "cuda":
+            torch.cuda.set_device(device)
     except (RuntimeError, AssertionError) as error:
         there = f"{torch.cuda.device_count()} CUDA devices" if torch.cuda.is_available() else "no CUDA device"
         raise UserError(f"trainer.device={name} cannot be used: this machine has {there}.") from error
