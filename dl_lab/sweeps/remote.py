@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from dl_lab.run import now, read_json, read_records, state_of, to_json, write_atomic
+from dl_lab.run import read_json, read_records, state_of, to_json, write_atomic
 from dl_lab.sweeps.lanes import (
     GRACE_SECONDS,
     NOT_FAILED,
@@ -205,12 +205,11 @@ class Cluster:
             return STATUSES[state]
         if cancelled and state == "queued":
             return 130
-        message = f"killed on its node ({where})" if state != "queued" else f"it never started ({where})"
-        status = {**(read_json(folder / "status.json") or {}), "state": "failed" if state == "queued" else "running"}
-        status |= {"error": {"type": "Killed", "message": message, "traceback": ""}, "heartbeat": now()}
-        if state == "queued":
-            write_atomic(folder / "status.json", to_json({**status, "ended": now()}, indent=1))
-            return 1
+        if state in ("running", "killed", "queued"):  # what is missing in its record is said by the one who knows it
+            message = f"it did not start ({where})" if state == "queued" else f"killed on its node ({where})"
+            status = read_json(folder / "status.json") or {}
+            status["error"] = {"type": "Killed", "message": message, "traceback": ""}
+            write_atomic(folder / "status.json", to_json(status, indent=1))
         return -signal.SIGKILL
 
     def _show_progress(self) -> None:
