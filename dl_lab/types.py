@@ -167,6 +167,10 @@ class Split(Protocol):
 
     def n_batches(self, batch_size: int) -> int: ...
 
+    def sizes(self, batch_size: int, seed: int, epoch: int, start: int = 0) -> list[int]:
+        """How many items the batches of that epoch have, also those of which this split is a part."""
+        ...
+
     def to(self, device: torch.device) -> Split:
         """The same split whose batches come out on `device`."""
         ...

@@ -76,18 +76,18 @@ class TensorSplit:
         return replace(self, rank=rank, n_ranks=n_ranks)
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
-        return self._batches([part for part in self._parts(torch.arange(len(self)).split(batch_size)) if len(part)])
+        return self._batches(own_of(torch.arange(len(self)).split(batch_size), self.rank, self.n_ranks))
 
     def epoch(self, batch_size: int, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
-        order = torch.as_tensor(self.order(len(self), seed, epoch))
         draws = uniform(len(self), self.n_draws, seed, epoch) if self.n_draws else None
-        batches = order.split(batch_size)[start:]
-        parts = [part if len(part) else whole[:1] for part, whole in zip(self._parts(batches), batches, strict=True)]
-        return self._batches(parts, draws)
+        batches = self._shuffled(batch_size, seed, epoch)[start:]
+        return self._batches(parts_of(batches, self.rank, self.n_ranks), draws)
 
-    def _parts(self, batches: Sequence[Tensor]) -> Sequence[Tensor]:
-        """This process's part of each batch of indices."""
-        return batches if self.n_ranks == 1 else [batch.tensor_split(self.n_ranks)[self.rank] for batch in batches]
+    def sizes(self, batch_size: int, seed: int, epoch: int, start: int = 0) -> list[int]:
+        return [len(batch) for batch in self._shuffled(batch_size, seed, epoch)[start:]]
+
+    def _shuffled(self, batch_size: int, seed: int, epoch: int) -> Sequence[Tensor]:
+        return torch.as_tensor(self.order(len(self), seed, epoch)).split(batch_size)
 
     def _batches(self, indices: Sequence[Tensor], draws: Tensor | None = None) -> Iterator[Batch]:
         raw = self._streamed(indices) if self.residence == "stream" else self._resident(indices)
@@ -117,6 +117,20 @@ class TensorSplit:
         )
         for columns in loader:
             yield _moved(type(self.columns)(*columns), self.device)
+
+
+def own_of(batches: Sequence[Tensor], rank: int, n_ranks: int) -> Sequence[Tensor]:
+    """One process's part of each batch of indices; what is empty is left out."""
+    if n_ranks == 1:
+        return batches
+    return [part for batch in batches if len(part := batch.tensor_split(n_ranks)[rank])]
+
+
+def parts_of(batches: Sequence[Tensor], rank: int, n_ranks: int) -> Sequence[Tensor]:
+    """One process's part of each batch of indices, its first item where it is empty (see `Split.divided`)."""
+    if n_ranks == 1:
+        return batches
+    return [part if len(part := batch.tensor_split(n_ranks)[rank]) else batch[:1] for batch in batches]
 
 
 class _Gather:

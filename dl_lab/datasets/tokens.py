@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dl_lab.datasets.batches import CPU, Order, fingerprint, in_order, shuffled
+from dl_lab.datasets.batches import CPU, Order, fingerprint, in_order, own_of, parts_of, shuffled
 from dl_lab.datasets.text import PADDING, Encoder
 from dl_lab.types import Dataset, TokenBatch
 
@@ -108,6 +108,8 @@ class TokenSplit:
     order: Order = shuffled
     device: torch.device = CPU
     resident: tuple[Tensor, ...] = ()  # numbers, starts, lengths, labels on the device
+    rank: int = 0  # of `n_ranks` processes, each with its part of every batch
+    n_ranks: int = 1
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -120,16 +122,25 @@ class TokenSplit:
         return replace(self, device=device, resident=tuple(column.to(device) for column in columns))
 
     def batches(self, batch_size: int) -> Iterator[TokenBatch]:
-        return self._batches(torch.arange(len(self)).split(batch_size))
+        return self._batches(own_of(torch.arange(len(self)).split(batch_size), self.rank, self.n_ranks))
+
+    def divided(self, rank: int, n_ranks: int) -> TokenSplit:
+        return replace(self, rank=rank, n_ranks=n_ranks)
 
     def epoch(self, batch_size: int, seed: int, epoch: int, start: int = 0) -> Iterator[TokenBatch]:
+        return self._batches(parts_of(self._shuffled(batch_size, seed, epoch)[start:], self.rank, self.n_ranks))
+
+    def sizes(self, batch_size: int, seed: int, epoch: int, start: int = 0) -> list[int]:
+        return [len(batch) for batch in self._shuffled(batch_size, seed, epoch)[start:]]
+
+    def _shuffled(self, batch_size: int, seed: int, epoch: int) -> Sequence[Tensor]:
         order = torch.as_tensor(self.order(len(self), seed, epoch))
         batches = order.split(batch_size)
         if self.layout.bucketing and self.order is not in_order:
             pools = [pool[self.texts.lengths[pool].argsort(stable=True)] for pool in order.split(POOL * batch_size)]
             batches = [batch for pool in pools for batch in pool.split(batch_size)]
             batches = [batches[i] for i in torch.as_tensor(self.order(len(batches), seed, epoch)).tolist()]
-        return self._batches(batches[start:])
+        return batches
 
     def _batches(self, chosen: Sequence[Tensor]) -> Iterator[TokenBatch]:
         numbers, starts, lengths, labels = self.resident or self.to(self.device).resident

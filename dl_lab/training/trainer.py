@@ -186,11 +186,15 @@ class Trainer:
         started, drained, first = time.perf_counter(), time.perf_counter(), session.batch
         split = session.dataset.train
         stopping = False
+        sizes = split.sizes(session.batch_size, self.seed, session.epoch) if self.world.size > 1 else []
         watching = [callback for callback in self.callbacks.values() if _watches_updates(callback)]
         for batch in split.epoch(session.batch_size, self.seed, session.epoch, start=session.batch):
             for callback in watching:
                 callback.update_start(session)
-            recent.append(learner.update(batch) if self.world.size == 1 else self._update_part(session, batch))
+            if self.world.size == 1:
+                recent.append(learner.update(batch))
+            else:
+                recent.append(self._update_part(session, batch, sizes[session.batch]))
             session.batch += 1
             session.step += 1
             if session.step & (session.step - 1) == 0:  # 1, 2, 4, 8, ...
@@ -219,9 +223,8 @@ class Trainer:
         n_samples = min((session.batch - first) * session.batch_size, len(split))
         session.samples_per_second = n_samples / max(time.perf_counter() - started, 1e-9)
 
-    def _update_part(self, session: Session, batch: types.Batch) -> Tally:
-        """One process's part of an update: weighted by its share of the batch, which may be nothing."""
-        n = min(session.batch_size, len(session.dataset.train) - session.batch * session.batch_size)
+    def _update_part(self, session: Session, batch: types.Batch, n: int) -> Tally:
+        """One process's part of an update of n items: weighted by its share of them, which may be nothing."""
         n_own = self.world.part_of(n)
         tally = session.learner.update(batch, self.world.size * n_own / n)  # pyright: ignore[reportCallIssue]
         return tally if n_own else {}

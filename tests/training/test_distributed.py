@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from dl_lab.datasets.batches import TensorSplit
+from dl_lab.datasets.tokens import Layout, Ragged, TokenSplit
 from dl_lab.training.distributed import World
 from dl_lab.types import LabelledBatch, Ratio
 
@@ -188,6 +189,7 @@ def test_the_parts_of_a_batch_are_the_batch(n_ranks, residence):
     split = TensorSplit(columns, lambda batch: batch, residence=residence, workers=0)
     parts = [split.divided(rank, n_ranks) for rank in range(n_ranks)]
     whole = [batch.y for batch in split.epoch(4, seed=1, epoch=2, start=1)]
+    assert parts[-1].sizes(4, seed=1, epoch=2, start=1) == [len(batch) for batch in whole]
     by_rank = [[batch.y for batch in part.epoch(4, seed=1, epoch=2, start=1)] for part in parts]
     for i, batch in enumerate(whole):
         counts = [World(rank, n_ranks).part_of(len(batch)) for rank in range(n_ranks)]
@@ -196,6 +198,20 @@ def test_the_parts_of_a_batch_are_the_batch(n_ranks, residence):
         assert all(len(own[i]) >= 1 for own in by_rank), "a process without a batch would not take the step"
     judged = torch.cat([batch.y for part in parts for batch in part.batches(4)])
     assert sorted(judged.tolist()) == list(range(11))
+
+
+def test_texts_sorted_by_length_are_divided_too():
+    """Their smaller batch may be anywhere in an epoch."""
+    texts = Ragged.of([[2] * (1 + i % 5) for i in range(11)], 10)
+    split = TokenSplit(texts, torch.arange(11), Layout(4))
+    parts = [split.divided(rank, 3) for rank in range(3)]
+    whole = [batch.y for batch in split.epoch(4, seed=1, epoch=2)]
+    assert parts[0].sizes(4, seed=1, epoch=2) == [len(batch) for batch in whole]
+    by_rank = [[batch.y for batch in part.epoch(4, seed=1, epoch=2)] for part in parts]
+    for i, batch in enumerate(whole):
+        counts = [World(rank, 3).part_of(len(batch)) for rank in range(3)]
+        assert torch.equal(torch.cat([own[i][:n] for own, n in zip(by_rank, counts, strict=True)]), batch)
+    assert sorted(torch.cat([batch.y for part in parts for batch in part.batches(4)]).tolist()) == list(range(11))
 
 
 def test_one_process_is_a_world():
