@@ -55,7 +55,7 @@ def _try(composer: Composer, overrides: tuple[str, ...]) -> None:
         ("trianer.max_epochs=3", ["Did you mean trainer.max_epochs?"]),
         ("lr=0.1", ["Did you mean optimizer.lr?"]),
         ("modle=mlp", ["Did you mean model?"]),
-        ("optimizer.momentum=0.9", ["It is a key of optimizer=sgd.", "keys of optimizer: lr, weight_decay, fused"]),
+        ("optimizer.momentum=0.9", ["It is a key of optimizer=sgd", "keys of optimizer: lr, weight_decay, fused"]),
         ("model=mlpp", ["no model 'mlpp'", "Did you mean mlp?", "model: ", "linear, "]),
         ("experiment=octmnist_cn", ["no experiment 'octmnist_cn'", "Did you mean octmnist_cnn"]),
         ("trainer=", ["no trainer ''", "trainer: default"]),
