@@ -76,7 +76,8 @@ def _shortened(line: str) -> str:
 
 
 def _groups() -> str:
-    found = {group: options for group, options in catalogue.groups().items() if len(options) > 1}  # else no choice
+    # One screen: the groups with a choice; those below another (model/attention) are found by its name.
+    found = {name: options for name, options in catalogue.groups().items() if len(options) > 1 and "/" not in name}
     size = max(map(len, found))
     return "\n".join(
         f"  {group:<{size}}  {_options(group, options, WIDTH - size - 4)}" for group, options in found.items()
