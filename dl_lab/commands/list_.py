@@ -66,10 +66,10 @@ def _named(options: argparse.Namespace, known: Mapping[str, Experiment]) -> int:
 
 LAYER_COLUMNS = (
     tables.Column("layer", priority=0),
-    tables.Column("kind", priority=2),
+    tables.Column("kind", priority=3),
     tables.Column("output", priority=1),
     tables.Column("parameters", priority=0),
-    tables.Column("formula", priority=3),
+    tables.Column("formula", priority=1),
     tables.Column("flops", "MFLOPs", priority=1, exact=True),
 )
 
@@ -79,7 +79,7 @@ def _layer_table(rows: Sequence[Mapping[str, Any]], width: int) -> str:
     shown = [row for row in rows if row["parameters"] or row["flops"]]
     total = {"layer": "total", **{key: sum(row[key] for row in rows) for key in ("parameters", "flops")}}
     cells = [{**row, "flops": round(row["flops"] / 1e6, 2)} for row in [*shown, total]]
-    return tables.text(LAYER_COLUMNS, cells, width)
+    return tables.text(LAYER_COLUMNS, cells, width, whole="--json")
 
 
 def _layers(experiment: Experiment, config_dir: str | None) -> list[dict[str, Any]]:

@@ -113,3 +113,11 @@ def test_an_experiment_that_is_not_there_names_the_nearest(command):
     code, _, error = command("list", "cifar_cn2")
     assert code != 0
     assert "There is no experiment 'cifar_cn2'. Did you mean cifar_cnn2?" in error
+
+
+def test_in_a_narrow_terminal_the_formula_stays(command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    out = command("list", "--params", "vgg16c")[1]
+    assert "(512 x 3 x 3 + 1) x 512" in out
+    assert "Left out at this width: kind" in out
+    assert max(map(len, out.splitlines())) <= 80
