@@ -85,6 +85,8 @@ def lj_speech(
     """
     if n_symbols != len(SYMBOLS):
         raise ValueError(f"n_symbols {n_symbols} is not the number of symbols, {len(SYMBOLS)}")
+    if pad_frames is not None and pad_frames < 1:
+        raise ValueError(f"pad_frames {pad_frames} is not at least 1")
     settings = LogMel(n_fft, hop_length, n_mels, mel_sample_rate)
     if source == "generated":
         chosen, label, note = generated_clips(n_generated), "generated", ""

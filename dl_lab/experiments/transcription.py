@@ -188,14 +188,16 @@ class TranscribeFile:
         self, path: Path, weights: Mapping[str, Tensor], preprocessing: Mapping[str, Any]
     ) -> list[dict[str, Any]]:
         """One row for each piece: where it starts and ends, in seconds, and its text."""
-        if self.seconds <= 0:
-            raise UserError(f"seconds={self.seconds} is not more than 0.")
         rate, settings = preprocessing["sample_rate"], LogMel(**preprocessing["features"])
+        model: Any = self.model
+        longest = (preprocessing["pad_frames"] or model.encoder.max_frames) * settings.hop_length / rate
+        if not 0 < self.seconds <= longest:
+            raise UserError(f"seconds={self.seconds:g} is not more than 0 and at most the model's {longest:.1f}.")
         samples = read_any(path, rate)
         self.model.load_state_dict(dict(weights))
         self.model.eval()
         rows, start = [], 0
-        for piece in samples.split(max(round(self.seconds * rate), 1)):
+        for piece in samples.split(max(int(self.seconds * rate) - 1, 1)):
             batch = as_batch(piece, settings, preprocessing["pad_frames"], preprocessing["text_length"])
             text = decode(self.task.write(self.model, batch)[0].tolist())
             end = start + len(piece)

@@ -192,9 +192,9 @@ def test_no_data_is_one_clear_sentence(load):
         load()
 
 
-@pytest.mark.parametrize("changes", [{"fractions": [0.9, 0.2]}, {"n_val": 0}, {"n_symbols": 30}])
+@pytest.mark.parametrize("changes", [{"fractions": [0.9, 0.2]}, {"n_val": 0}, {"n_symbols": 30}, {"pad_frames": 0}])
 def test_what_cannot_be_is_refused(corpus, load, changes):
-    with pytest.raises(ValueError, match=r"fractions|leave none|n_symbols"):
+    with pytest.raises(ValueError, match=r"fractions|leave none|n_symbols|pad_frames"):
         load(**changes)
 
 
