@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from dl_lab import plots
 from dl_lab.datasets.series import Layout, Scaler, Series, read_series, to_tensor, windows
+from dl_lab.experiments.fit import Fit
 from dl_lab.experiments.nab import PROFILES, best_score, nab_score
 from dl_lab.run import Run
 from dl_lab.training.learners import GradientLearner
-from dl_lab.training.trainer import Trainer
-from dl_lab.types import Dataset, Metrics, UserError
+from dl_lab.types import Metrics, UserError
 
 PointScore = Literal["trailing", "last", "covering"]
 Rule = Literal["quantile", "sigmas"]
@@ -27,7 +27,7 @@ Spans = Sequence[tuple[int, int]]  # (first row, last row), both inclusive
 
 
 @dataclass
-class AnomalyDetection:
+class AnomalyDetection(Fit[GradientLearner]):
     """Fit an autoencoder on normal rows, score every point, call those at least at the threshold anomalous.
 
     point_score: what a point's score is made of, the errors of the windows that hold it. "trailing": the mean
@@ -38,9 +38,6 @@ class AnomalyDetection:
     before). The test labels are looked at once, to judge.
     """
 
-    dataset: Dataset
-    learner: GradientLearner
-    trainer: Trainer
     point_score: PointScore = "trailing"
     rule: Rule = "quantile"
     level: float = 0.99
@@ -51,7 +48,7 @@ class AnomalyDetection:
             raise ValueError(f"level {self.level} is no quantile: it must lie between 0 and 1")
 
     def __call__(self, run: Run) -> Metrics:
-        metrics = self.trainer.fit(self.learner, self.dataset, run)
+        metrics = super().__call__(run)
         series, scaler, ends, labelled = (
             self.dataset.extras[name] for name in ("series", "scaler", "ends", "labelled")
         )
@@ -74,14 +71,6 @@ class AnomalyDetection:
         run.figure("anomalies", *draw(series, scores, threshold, ends, labelled))
         run.finish(metrics)
         return metrics
-
-    def rehearse(self) -> Metrics:
-        """A first step on two items: what `dl-lab check` runs on generated data."""
-        return self.trainer.rehearse(self.learner, self.dataset)
-
-    def n_parameters(self) -> tuple[int, int]:
-        """(all, trainable)."""
-        return self.learner.n_parameters()
 
 
 # -- scores

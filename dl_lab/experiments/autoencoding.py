@@ -8,43 +8,32 @@ from typing import Any
 import torch
 
 from dl_lab import plots
+from dl_lab.experiments.fit import Fit
 from dl_lab.experiments.low_rank import bound, spread
 from dl_lab.run import Run
 from dl_lab.training.learners import GradientLearner
-from dl_lab.training.trainer import Trainer
-from dl_lab.types import Dataset, Metrics
+from dl_lab.types import Metrics
 
 
 @dataclass
-class Autoencoding:
+class Autoencoding(Fit[GradientLearner]):
     """Fit, then draw test images over what comes out (with noise in between where the task adds it).
 
     compare: also report the SVD and PCA of the code's size on the clean images, the bound of a linear
     autoencoder. The model tells its `code_size`.
     """
 
-    dataset: Dataset
-    learner: GradientLearner
-    trainer: Trainer
     n_shown: int = 10
     compare: bool = True
 
     def __call__(self, run: Run) -> Metrics:
-        metrics = self.trainer.fit(self.learner, self.dataset, run)
+        metrics = super().__call__(run)
         self._draw(run)
         if self.compare:
             model: Any = self.learner.model
             metrics |= bound(self.dataset, model.code_size)
         run.finish(metrics)
         return metrics
-
-    def rehearse(self) -> Metrics:
-        """A first step on two items: what `dl-lab check` runs on generated data."""
-        return self.trainer.rehearse(self.learner, self.dataset)
-
-    def n_parameters(self) -> tuple[int, int]:
-        """(all, trainable)."""
-        return self.learner.n_parameters()
 
     @torch.no_grad()
     def _draw(self, run: Run) -> None:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from dl_lab.run import Run
 from dl_lab.training.trainer import Trainer, choose_device
 from dl_lab.types import Dataset, Learner, Metrics
 
+AnyLearner = TypeVar("AnyLearner", bound=Learner)
+
 
 @dataclass
-class Fit:
+class Fit(Generic[AnyLearner]):
     """Train the learner on the data set; the metrics of the chosen weights are the result."""
 
     dataset: Dataset
-    learner: Learner
+    learner: AnyLearner
     trainer: Trainer
 
     def __call__(self, run: Run) -> Metrics:

@@ -13,31 +13,28 @@ from torch import Tensor, nn
 
 from dl_lab import plots
 from dl_lab.datasets.series import Layout, Scaler, Series, read_series, to_tensor
+from dl_lab.experiments.fit import Fit
 from dl_lab.models.naive_forecast import LinearAutoregression, Persistence, Seasonal
 from dl_lab.run import Run
 from dl_lab.tasks.forecasting import Determination
 from dl_lab.training.learners import GradientLearner
-from dl_lab.training.trainer import Trainer
-from dl_lab.types import Dataset, Metrics, Split, UserError
+from dl_lab.types import Metrics, Split, UserError
 
 
 @dataclass
-class Forecast:
+class Forecast(Fit[GradientLearner]):
     """Fit, then compare on the test split with persistence, one period before, and a linear autoregression.
 
     period: steps of the season (24 hours). lags: how far the autocorrelation figure reaches. ridge: of the
     autoregression. Returns the fit's metrics and each naive forecast's r2.
     """
 
-    dataset: Dataset
-    learner: GradientLearner
-    trainer: Trainer
     period: int = 24
     lags: int = 72
     ridge: float = 1e-3
 
     def __call__(self, run: Run) -> Metrics:
-        metrics = self.trainer.fit(self.learner, self.dataset, run)
+        metrics = super().__call__(run)
         series, scaler, ends = (self.dataset.extras[name] for name in ("series", "scaler", "ends"))
         actual, observed = targets(self.dataset.test)
         name = type(self.learner.model).__name__
@@ -54,14 +51,6 @@ class Forecast:
         self._draw(run, forecasts[name], actual, series, scaler, ends[0])
         run.finish(metrics)
         return metrics
-
-    def rehearse(self) -> Metrics:
-        """A first step on two items: what `dl-lab check` runs on generated data."""
-        return self.trainer.rehearse(self.learner, self.dataset)
-
-    def n_parameters(self) -> tuple[int, int]:
-        """(all, trainable)."""
-        return self.learner.n_parameters()
 
     def _naive(self) -> dict[str, Tensor]:
         x, y = inputs(self.dataset.train), targets(self.dataset.train)[0]

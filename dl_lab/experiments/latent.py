@@ -9,33 +9,30 @@ import torch
 from torch import Tensor
 
 from dl_lab import plots
+from dl_lab.experiments.fit import Fit
 from dl_lab.models.vae import VAE, ConvVAE
 from dl_lab.run import Run
 from dl_lab.tasks.variational import divergence
 from dl_lab.training.learners import GradientLearner
-from dl_lab.training.trainer import Trainer
-from dl_lab.types import Dataset, Metrics, Split
+from dl_lab.types import Metrics, Split
 
 COLLAPSED_NATS = 0.01  # a dimension that carries less tells nothing about the image
 
 
 @dataclass
-class Latent:
+class Latent(Fit[GradientLearner]):
     """Fit, then draw reconstructions and samples of the prior.
 
     Where the code is two-dimensional also the decoder's grid over [-extent, extent]² and the training images'
     means by label. The KL of each dimension says which of them collapsed.
     """
 
-    dataset: Dataset
-    learner: GradientLearner
-    trainer: Trainer
     grid: int = 30
     extent: float = 2.0
     n_shown: int = 10
 
     def __call__(self, run: Run) -> Metrics:
-        metrics = self.trainer.fit(self.learner, self.dataset, run)
+        metrics = super().__call__(run)
         model: Any = self.learner.model.cpu().eval()
         with torch.no_grad():
             rows = dimensions(model, self.dataset.val)
@@ -48,14 +45,6 @@ class Latent:
         metrics["collapsed_dimensions"] = float(len(collapsed))
         run.finish(metrics, collapsed=collapsed)
         return metrics
-
-    def rehearse(self) -> Metrics:
-        """A first step on two items: what `dl-lab check` runs on generated data."""
-        return self.trainer.rehearse(self.learner, self.dataset)
-
-    def n_parameters(self) -> tuple[int, int]:
-        """(all, trainable)."""
-        return self.learner.n_parameters()
 
     def _draw_images(self, run: Run, model: VAE | ConvVAE) -> None:
         images = next(self.dataset.test.batches(self.n_shown)).x.cpu()

@@ -15,14 +15,14 @@ from dl_lab.datasets.glove import WordVectors
 from dl_lab.datasets.text import Encoder, bags_of_words, encoder_of
 from dl_lab.datasets.tokens import Layout
 from dl_lab.experiments.analogies import Words, ask, list_neighbours, project
+from dl_lab.experiments.fit import Fit
 from dl_lab.run import Run
 from dl_lab.training.learners import GradientLearner
-from dl_lab.training.trainer import Trainer
-from dl_lab.types import Dataset, Metrics, Split, UserError
+from dl_lab.types import Metrics, Split, UserError
 
 
 @dataclass
-class TextFit:
+class TextFit(Fit[GradientLearner]):
     """Fit a text classifier; the metrics are the fit's and, of the test split, those of `class_scores`.
 
     vectors: what the model's embedding `words` starts from; words without one are counted, reported, and drawn from
@@ -30,9 +30,6 @@ class TextFit:
     neighbours_of: asked of the trained embedding. project: show it in TensorBoard's projector.
     """
 
-    dataset: Dataset
-    learner: GradientLearner
-    trainer: Trainer
     vectors: WordVectors | None = None
     missing: Literal["normal", "zeros"] = "normal"
     sentences: Sequence[str] = ()
@@ -45,7 +42,7 @@ class TextFit:
         about: Metrics = {}
         if self.vectors is not None:
             about = start_from(model, words, self.vectors, self.missing, self.dataset.train)
-        metrics = {**self.trainer.fit(self.learner, self.dataset, run), **about}
+        metrics = {**super().__call__(run), **about}
         probabilities, labels = predicted(model, self.dataset.test)
         scores, rows = class_scores(probabilities, labels, self.dataset.class_names)
         run.table("classes", rows)
@@ -58,19 +55,6 @@ class TextFit:
         metrics |= self._words(run, model, words)
         run.finish(metrics)
         return metrics
-
-    def rehearse(self) -> Metrics:
-        """A first step on two items: what `dl-lab check` runs on generated data."""
-        return self.trainer.rehearse(self.learner, self.dataset)
-
-    def describe(self) -> dict[str, Any]:
-        """What is known before the first step."""
-        n_parameters, n_trainable = self.learner.n_parameters()
-        return {"dataset": self.dataset.summary(), "parameters": n_parameters, "trainable": n_trainable}
-
-    def n_parameters(self) -> tuple[int, int]:
-        """(all, trainable)."""
-        return self.learner.n_parameters()
 
     def _words(self, run: Run, model: Any, words: Sequence[str]) -> Metrics:
         known = Words(words, model.words.weight) if hasattr(model, "words") else None

@@ -15,17 +15,17 @@ from dl_lab.datasets.audio import LogMel, read_any
 from dl_lab.datasets.characters import decode
 from dl_lab.datasets.lj_speech import Clip
 from dl_lab.datasets.ragged_column import RaggedColumn
+from dl_lab.experiments.fit import Fit
 from dl_lab.run import Run
 from dl_lab.tasks.text_similarity import compared, ended
 from dl_lab.training.learners import GradientLearner
-from dl_lab.training.trainer import Trainer, choose_device
-from dl_lab.types import Dataset, Metrics, SpeechBatch, Tally, UserError, add_tallies, read_tally
+from dl_lab.types import Metrics, SpeechBatch, Tally, UserError, add_tallies, read_tally
 
 Drawn = tuple[Any, list[dict[str, Any]]]
 
 
 @dataclass
-class Transcribe:
+class Transcribe(Fit[GradientLearner]):
     """Fit, then write the first `n_texts` test clips beside their targets, and show `n_shown` of them.
 
     Tables: transcripts (one row a clip, with its similarities). Figures: spectrograms with the transcript, alignments
@@ -33,15 +33,12 @@ class Transcribe:
     are is reported as train/cer and so on (did it learn its own clips at all?).
     """
 
-    dataset: Dataset
-    learner: GradientLearner
-    trainer: Trainer
     n_texts: int = 32
     n_shown: int = 4
     n_train_texts: int = 0
 
     def __call__(self, run: Run) -> Metrics:
-        metrics = self.trainer.fit(self.learner, self.dataset, run)
+        metrics = super().__call__(run)
         self.learner.model.cpu().eval()
         rows, _ = self._written("test", self.n_texts)
         run.table("transcripts", rows)
@@ -53,24 +50,6 @@ class Transcribe:
         self._draw(run)
         run.finish(metrics)
         return metrics
-
-    def rehearse(self) -> Metrics:
-        """A first step on two items: what `dl-lab check` runs on generated data."""
-        return self.trainer.rehearse(self.learner, self.dataset)
-
-    def describe(self) -> dict[str, Any]:
-        """What is known before the first step: the data, the size of the model, the device."""
-        n_parameters, n_trainable = self.learner.n_parameters()
-        return {
-            "dataset": self.dataset.summary(),
-            "parameters": n_parameters,
-            "trainable": n_trainable,
-            "device": str(choose_device(self.trainer.device)),
-        }
-
-    def n_parameters(self) -> tuple[int, int]:
-        """(all, trainable)."""
-        return self.learner.n_parameters()
 
     def _written(self, split: str, n: int) -> tuple[list[dict[str, Any]], Tally]:
         """A row for each of the first n clips: spoken, written, and how near they are; and the tally of them all."""

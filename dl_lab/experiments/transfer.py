@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,12 +16,12 @@ from dl_lab.run import Run
 from dl_lab.training.backbones import read_backbone
 from dl_lab.training.checkpoints import load_weights, save_weights
 from dl_lab.training.learners import GradientLearner
-from dl_lab.training.trainer import Trainer, choose_device
+from dl_lab.training.trainer import choose_device
 from dl_lab.types import Dataset, LabelledBatch, Metrics, UserError
 
 
 @dataclass
-class Transfer:
+class Transfer(Fit[GradientLearner]):
     """Load the backbone's weights, then fit.
 
     weights: "imagenet", another of torchvision's names, a file, or "random" (see read_backbone); weights_dir: where
@@ -33,9 +32,6 @@ class Transfer:
     Raises UserError for weights that cannot be had or are another net's, and for a model that is no Pretrained.
     """
 
-    dataset: Dataset
-    learner: GradientLearner
-    trainer: Trainer
     weights: str
     weights_dir: str
     cache_dir: str
@@ -62,19 +58,7 @@ class Transfer:
         if self.cache_features and self.model.has_fixed_features and not _draws(self.dataset):
             self.learner.narrow(self.model.head)
             return self.trainer.fit(self.learner, self._featured(), run)
-        return self.trainer.fit(self.learner, self.dataset, run)
-
-    def rehearse(self) -> Metrics:
-        """A first step on two items, with random weights: what `dl-lab check` runs on generated data."""
-        return self.trainer.rehearse(self.learner, self.dataset)
-
-    def describe(self) -> dict[str, Any]:
-        """What is known before the first step: the data, the size of the model, the device."""
-        return Fit(self.dataset, self.learner, self.trainer).describe()
-
-    def n_parameters(self) -> tuple[int, int]:
-        """(all, trainable)."""
-        return self.learner.n_parameters()
+        return super().__call__(run)
 
     # -- features ---------------------------------------------------------------------------------------------
 
