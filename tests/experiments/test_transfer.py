@@ -20,7 +20,7 @@ from dl_lab.types import UserError
 COMMON = [
     "dataset=cifar10",
     "dataset.source=generated",
-    "+dataset.n_generated=64",
+    "dataset.n_generated=64",
     "model=pretrained_resnet18",
     "procedure=transfer",
     "trainer.batch_size=16",
