@@ -198,6 +198,72 @@ def confusion_matrix(counts: Sequence[Sequence[int]], names: Sequence[str], titl
     return figure
 
 
+def class_scores(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
+    """Precision, recall and F1 (columns of those names) of each "class", as bars."""
+    figure, axis = axes(title, y="score", size=(max(4.0, 1.2 + 0.7 * len(rows)), 4.0))
+    figure.subplots_adjust(bottom=0.28, top=0.82)
+    for i, (colour, name) in enumerate(zip(COLOURS, ("precision", "recall", "f1"), strict=False)):
+        places = [place + 0.27 * (i - 1) for place in range(len(rows))]
+        axis.bar(places, [row[name] for row in rows], 0.25, color=colour, label=name)
+    axis.set_xticks(range(len(rows)), [_short(str(row["class"])) for row in rows], rotation=45, ha="right", fontsize=8)
+    axis.set_ylim(0, 1)
+    axis.grid(axis="y", alpha=0.3)
+    axis.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize=8)
+    axis.set_title(title, pad=24)
+    return figure
+
+
+def roc_curves(rows: Sequence[Mapping[str, Any]], areas: Mapping[str, float], title: str) -> Figure:
+    """One curve for each "class", its area in the legend; at most 24."""
+    figure, axis = axes(title, "false positive rate", "true positive rate", size=(6.4, 4.6))
+    figure.subplots_adjust(right=0.64)
+    styles = [(colour, style) for style in ("-", "--", ":", "-.") for colour in COLOURS]
+    for (colour, style), (name, area) in zip(styles, areas.items(), strict=False):
+        points = [(row["false_positive_rate"], row["true_positive_rate"]) for row in rows if row["class"] == name]
+        axis.plot(*zip(*points, strict=True), color=colour, ls=style, label=f"{_short(name)} ({area:.3f})")
+    axis.plot([0, 1], [0, 1], color="#999999", lw=1, ls=":")
+    axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), title="area")
+    axis.set_aspect("equal")
+    return figure
+
+
+def mistakes(images: Sequence[Any], names: Sequence[str], title: str, columns: int = 4) -> Figure:
+    """Images (height, width) or (height, width, 3) with two lines of text above each."""
+    from matplotlib.figure import Figure
+
+    n_rows = -(-len(images) // columns)
+    size = (1.9 * columns, 2.2 * n_rows + 0.5)
+    figure = Figure(figsize=size)
+    figure.subplots_adjust(0.02, 0.1 / size[1], 0.98, 1 - 0.95 / size[1], hspace=0.35, wspace=0.1)
+    figure.suptitle(title, fontsize=10, y=1 - 0.15 / size[1])
+    for i, (image, name) in enumerate(zip(images, names, strict=True)):
+        axis = figure.add_subplot(n_rows, columns, i + 1)
+        axis.imshow(image, cmap="gray", vmin=0, vmax=1)
+        axis.set_title(name, fontsize=8)
+        axis.set_axis_off()
+    return figure
+
+
+def activation_maps(image: Any, rows: Mapping[str, Sequence[Any]], title: str) -> Figure:
+    """An image, and maps (height, width) in [0, 1] beside it, one row for each layer."""
+    from matplotlib.figure import Figure
+
+    columns = 1 + max(len(maps) for maps in rows.values())
+    width, height = 1.0 * columns + 0.2, 1.25 * len(rows) + 0.6
+    figure = Figure(figsize=(width, height))
+    figure.subplots_adjust(0.1 / width, 0.1 / height, 1 - 0.1 / width, 1 - 0.75 / height, wspace=0.08, hspace=0.3)
+    figure.suptitle(title, fontsize=10, y=1 - 0.12 / height)
+    for i, (name, maps) in enumerate(rows.items()):
+        for j, picture in enumerate([image, *maps] if i == 0 else [None, *maps]):
+            axis = figure.add_subplot(len(rows), columns, i * columns + j + 1)
+            axis.set_axis_off()
+            if picture is not None:
+                axis.imshow(picture, cmap="gray" if j == 0 else "viridis", vmin=0, vmax=1)
+            if j == 1:
+                axis.set_title(f"{name}, {len(picture)} x {len(picture[0])}", fontsize=8, loc="left")
+    return figure
+
+
 def gradient_norms(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
     """Norms by step (rows, column "step") and layer (the other columns, input first), each on a logarithmic scale:
     all of them as a heat map; over the steps; over the layers, at the first, middle and last step.
@@ -211,7 +277,7 @@ def gradient_norms(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
     values = np.ma.masked_less_equal([[row[layer] for row in rows] for layer in layers], 0)
     names = [_short(layer) for layer in layers]
     figure, (heat, lines, profile) = panels([title, "over the steps", "over the layers"], size=(5.6, 4.6))
-    figure.subplots_adjust(left=0.1, wspace=0.28, bottom=0.2)
+    figure.subplots_adjust(left=0.08, right=0.99, wspace=0.45, bottom=0.24)
     positive = values.compressed()
     scale = LogNorm(positive.min(), max(positive.max(), positive.min() * 10)) if len(positive) else None
     image = heat.imshow(values, aspect="auto", norm=scale, cmap="viridis", interpolation="nearest")
@@ -236,7 +302,8 @@ def gradient_norms(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
     for axis in (lines, profile):
         axis.set_yscale("log")
         axis.grid(axis="y", alpha=0.3)
-        axis.legend(frameon=False, fontsize=7)
+    lines.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    profile.legend(frameon=False, fontsize=7)
     return figure
 
 

@@ -168,7 +168,8 @@ class ModelSummary(Callback):
         learner = session.learner
         if not isinstance(learner, GradientLearner):
             return
-        rows = layers(learner.model, learner.task, next(session.dataset.train.batches(1)))
+        data = session.dataset.extras.get("images", session.dataset)  # what the whole model takes
+        rows = layers(learner.model, learner.task, next(iter(data.train.batches(1))))
         session.run.table("layers", rows)
         session.run.summary["flops"] = sum(row["flops"] for row in rows)
 

@@ -172,6 +172,14 @@ class GradientLearner:
         with self._autocast():
             return self.task.measure(self.forward, self._laid_out(batch))
 
+    @torch.no_grad()
+    def predict(self, batch: Batch, module: nn.Module | None = None) -> Any:
+        """What the model (or another module) returns for a batch in evaluation mode; its labels are left out."""
+        if self.model.training:
+            self.model.eval()
+        with self._autocast():
+            return (module or self.forward)(*self._laid_out(batch)[:-1])
+
     def _micro_batches(self, batch: Batch) -> Iterable[tuple[Batch, float]]:
         """The parts of a batch and each one's share of its mean."""
         if self.accumulation == 1:
