@@ -254,11 +254,11 @@ def activation_maps(image: Any, rows: Mapping[str, Sequence[Any]], title: str) -
     figure.subplots_adjust(0.1 / width, 0.1 / height, 1 - 0.1 / width, 1 - 0.75 / height, wspace=0.08, hspace=0.3)
     figure.suptitle(title, fontsize=10, y=1 - 0.12 / height)
     for i, (name, maps) in enumerate(rows.items()):
-        for j, picture in enumerate([image, *maps] if i == 0 else [None, *maps]):
+        pictures = {0: image, **dict(enumerate(maps, 1))} if i == 0 else dict(enumerate(maps, 1))
+        for j, picture in pictures.items():
             axis = figure.add_subplot(len(rows), columns, i * columns + j + 1)
             axis.set_axis_off()
-            if picture is not None:
-                axis.imshow(picture, cmap="gray" if j == 0 else "viridis", vmin=0, vmax=1)
+            axis.imshow(picture, cmap="gray" if j == 0 else "viridis", vmin=0, vmax=1)
             if j == 1:
                 axis.set_title(f"{name}, {len(picture)} x {len(picture[0])}", fontsize=8, loc="left")
     return figure
