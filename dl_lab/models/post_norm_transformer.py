@@ -71,18 +71,19 @@ class PostNormTransformer(nn.Module):
         self.head = nn.Linear(dim, n_outputs)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        x = self.embedded(tokens)
+        x = self.embedded(tokens, mask)
         for block in self.blocks:
             x = block(x, mask)
         counted = x * mask[..., None]
         return self.head(counted.sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp(min=1))
 
-    def embedded(self, tokens: Tensor) -> Tensor:
-        return self.dropout(self.words(tokens) + self.positions[: tokens.shape[1]])
+    def embedded(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Word plus position; positions count tokens alone, so that padding on either side changes nothing."""
+        return self.dropout(self.words(tokens) + self.positions[(mask.cumsum(dim=1) - 1).clamp(min=0)])
 
     def attention_maps(self, tokens: Tensor, mask: Tensor) -> list[Tensor]:
         """Each layer's attention weights (batch, heads, length, length), a row for each query."""
-        x, maps = self.embedded(tokens), []
+        x, maps = self.embedded(tokens, mask), []
         for block in self.blocks:
             maps.append(block.attention.weights(x, mask))  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
             x = block(x, mask)

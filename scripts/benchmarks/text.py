@@ -74,7 +74,7 @@ class TorchEncoder(nn.Module):
         self.inner.blocks = nn.ModuleList()
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        x = self.encoder(self.inner.embedded(tokens), src_key_padding_mask=~mask) * mask[..., None]
+        x = self.encoder(self.inner.embedded(tokens, mask), src_key_padding_mask=~mask) * mask[..., None]
         return self.inner.head(x.sum(dim=1) / mask.sum(dim=1, keepdim=True))
 
 

@@ -44,7 +44,7 @@ def test_a_block_is_torchs_encoder_layer():
     peer.norm1.load_state_dict(block.attention_norm.state_dict())
     peer.norm2.load_state_dict(block.feedforward_norm.state_dict())
     tokens, mask = batch()
-    x = model.embedded(tokens)
+    x = model.embedded(tokens, mask)
     expected = peer(x.detach().requires_grad_(), src_key_padding_mask=~mask)  # a gradient: not torch's fast path
     torch.testing.assert_close(block(x, mask)[mask], expected[mask])
 
@@ -64,6 +64,9 @@ def test_padding_does_not_change_the_output():
     whole = model(tokens, mask)
     alone = torch.cat([model(row[None, :n], m[None, :n]) for row, m, n in zip(tokens, mask, (10, 4, 1), strict=True)])
     torch.testing.assert_close(whole, alone)
+    moves = (0, 6, 9)
+    left = [torch.stack([row.roll(n) for row, n in zip(x, moves, strict=True)]) for x in (tokens, mask)]
+    torch.testing.assert_close(model(*left), whole)
 
 
 NAMED = {
@@ -87,7 +90,7 @@ def test_attention_maps_are_the_weights_of_any_mechanism(name):
         weights = maps[0][row, :, :n]
         torch.testing.assert_close(weights[..., :n].sum(-1), torch.ones(3, n))
         assert not weights[..., n:].any(), "no weight on padding"
-    attention, x = model.blocks[0].attention, model.embedded(tokens)
+    attention, x = model.blocks[0].attention, model.embedded(tokens, mask)
     _, _, v = attention._heads(x)
     rebuilt = attention.project_out((maps[0] @ v).transpose(1, 2).flatten(2))
     torch.testing.assert_close(rebuilt[mask], attention(x, mask)[mask], atol=1e-5, rtol=1e-4)
