@@ -9,7 +9,6 @@ import argparse
 import csv
 import json
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -74,6 +73,21 @@ def speed(result: Mapping[str, Any]) -> str:
     return f"{markdown(['model', 'contestant', 'tokens/s (CPU)', 'times the time of dl-lab'], rows)}\n\n{about}."
 
 
+def attention(folder: Path) -> None:
+    """docs/figures/text_attention.png: the attention maps of a run's first sentence, drawn from its table."""
+    import torch
+
+    from dl_lab.experiments.text import draw_maps
+
+    with open(folder / "tables" / "attention_0.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    n_layers, n_heads = (max(int(row[name]) for row in rows) for name in ("layer", "head"))
+    length = round((len(rows) / n_layers / n_heads) ** 0.5)
+    maps = torch.tensor([float(row["weight"]) for row in rows]).view(n_layers, n_heads, length, length)
+    figure = draw_maps(maps, [row["key"] for row in rows[:length]])
+    figure.savefig(ROOT / "docs" / "figures" / "text_attention.png", dpi=90)
+
+
 def markdown(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
@@ -103,9 +117,7 @@ def main() -> None:
     if result:
         insert("speed", speed(result))
     if options.figure:
-        shutil.copyfile(
-            options.figure / "figures" / "attention_0.png", ROOT / "docs" / "figures" / "text_attention.png"
-        )
+        attention(options.figure)
 
 
 if __name__ == "__main__":

@@ -157,23 +157,34 @@ def draw_attention(model: Any, sentence: str, encoder: Encoder, layout: Layout) 
     )
     device = next(model.parameters()).device
     maps = [layer[0].cpu() for layer in model.eval().attention_maps(x.to(device), mask.to(device))]
-    n_heads = maps[0].shape[0]
-    titles = [f"layer {i + 1}, head {j + 1}" for i in range(len(maps)) for j in range(n_heads)]
-    side = max(2.0, 0.16 * len(tokens) + 0.9)
-    figure, grid = plots.small_multiples(titles, n_heads, "key", "query", size=(side, side))
-    rows = []
-    for axis, weights in zip(grid, [head for layer in maps for head in layer], strict=True):
+    rows = [
+        {"layer": i, "head": j, "query": query, "key": key, "weight": round(weight, 5)}
+        for i, layer in enumerate(maps, 1)
+        for j, head in enumerate(layer.tolist(), 1)
+        for query, weights in zip(tokens, head, strict=True)
+        for key, weight in zip(tokens, weights, strict=True)
+    ]
+    return draw_maps(torch.stack(maps), tokens), rows
+
+
+def draw_maps(maps: Tensor, tokens: Sequence[str]) -> Any:
+    """Weights (layers, heads, length, length) as colours, each panel from 0 (or its least) to its own greatest."""
+    n_layers, n_heads = maps.shape[:2]
+    titles = [
+        f"layer {i + 1}, head {j + 1}: to {float(maps[i, j].max()):.2f}"
+        for i in range(n_layers)
+        for j in range(n_heads)
+    ]
+    side = max(1.9, 0.15 * len(tokens) + 0.6)
+    figure, grid = plots.small_multiples(titles, n_heads, "", "query (row) looks at key (column)", size=(side, side))
+    for place, (axis, weights) in enumerate(zip(grid, maps.flatten(0, 1), strict=True)):
+        row, column = divmod(place, n_heads)
         axis.imshow(weights.numpy(), cmap="viridis", vmin=min(0.0, float(weights.min())))
-        axis.set_xticks(range(len(tokens)), tokens, rotation=90, fontsize=6)
-        axis.set_yticks(range(len(tokens)), tokens, fontsize=6)
-    for i, layer in enumerate(maps):
-        for j, head in enumerate(layer):
-            for query, row in zip(tokens, head.tolist(), strict=True):
-                rows += [
-                    {"layer": i + 1, "head": j + 1, "query": query, "key": key, "weight": round(weight, 5)}
-                    for key, weight in zip(tokens, row, strict=True)
-                ]
-    return figure, rows
+        axis.set_xticks(
+            range(len(tokens)), tokens if row == n_layers - 1 else [""] * len(tokens), rotation=90, fontsize=6
+        )
+        axis.set_yticks(range(len(tokens)), [""] * len(tokens) if column else tokens, fontsize=6)
+    return figure
 
 
 @dataclass
