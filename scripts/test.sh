@@ -5,4 +5,4 @@
 .venv/bin/ruff format --quiet --check .
 .venv/bin/basedpyright --warnings
 export OMP_NUM_THREADS=1
-exec "$python" -m pytest --numprocesses 2 "$@"
+exec "$python" -m pytest --numprocesses 2 --dist loadgroup "$@"

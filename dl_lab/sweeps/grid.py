@@ -37,7 +37,15 @@ class Grid:
     ranges: list[Any] = field(default_factory=list)
 
     def jobs(self) -> list[list[str]]:
-        """The overrides of every job beside the fixed ones. Raises ConfigError where none is left."""
+        """The overrides of every job beside the fixed ones; of a search, of jobs that may come (`Space.probes`).
+
+        Raises ConfigError where none is left.
+        """
+        if self.search:
+            from dl_lab.sweeps import search
+
+            with search.needed():
+                return search.parse_space(self.ranges).probes()
         product = [list(itertools.chain(*choice)) for choice in itertools.product(*self.axes)] if self.axes else []
         jobs = [job for job in product if self._kept(job)] + self.extra
         if not jobs:

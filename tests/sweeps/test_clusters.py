@@ -245,6 +245,20 @@ def test_ctrl_c_saves_the_running_and_cancels_the_waiting(service, local, tmp_pa
     assert results(tmp_path) == results(local)
 
 
+def test_a_search_runs_there_and_its_jobs_report_from_there(service, tmp_path):
+    words = ["search=random", "pruner=median", "pruner.n_startup_trials=1", "pruner.n_warmup_steps=1", "n_trials=4"]
+    words += ["optimizer.lr=tag(log,interval(1e-5,1))", "trainer.max_epochs=3", "lanes=2"]
+    code, text = sweep(tmp_path, service, *words)
+    assert code == 0, text
+    states = [state(job) for job in jobs(tmp_path)]
+    assert len(states) == 4
+    assert set(states) <= {"done", "pruned"}
+    assert states.count("pruned") == text.count("pruned after epoch"), text
+    reported = (jobs(tmp_path)[0].parent / "study.journal").read_text()
+    assert '"step": 3' in reported, "no job has told its last epoch"
+    assert not service.queued()
+
+
 @pytest.mark.ray
 @pytest.mark.xdist_group("ray")
 def test_when_rays_head_dies_the_sweep_says_so_and_goes_on_elsewhere(own_ray, local, tmp_path):
