@@ -146,7 +146,7 @@ def sweep_key(fixed: Sequence[str], varying: Sequence[str]) -> str:
         "launcher.",
         "n_trials=",
     )
-    kept = sorted(word for word in fixed if not word.startswith(ignored))
+    kept = sorted(word for word in fixed if not word.lstrip("+~").startswith(ignored))
     return hashlib.sha256(json.dumps([kept, sorted(varying)]).encode()).hexdigest()[:8]
 
 
