@@ -19,6 +19,7 @@ import yaml
 
 from dl_lab import catalogue
 from dl_lab.config import Composer
+from dl_lab.run import read_records
 from dl_lab.sweeps.grid import as_mapping
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,7 +63,7 @@ def record(folder: Path, metrics: list[str]) -> list[dict[str, Any]]:
             "source": reference.get(name, {}).get("source", ""),
             "seed": config["seed"],
             "epochs": summary.get("epochs", ""),
-            "seconds": _seconds(status),
+            "seconds": _seconds(folder, status),
             "hardware": _hardware(environment),
             "date": status["ended"][:10],
             "command": command,
@@ -116,10 +117,14 @@ def _data(dataset: dict[str, Any] | None) -> str:
     return f"{dataset['name']} ({dataset['label']}{note})"
 
 
-def _seconds(status: dict[str, Any]) -> int:
+def _seconds(folder: Path, status: dict[str, Any]) -> int | str:
+    """Of the whole run; "" for a resumed one, whose status knows its last sitting only."""
     from datetime import datetime
 
     started, ended = (datetime.fromisoformat(status[key]) for key in ("started", "ended"))
+    first = next(iter(read_records(folder / "timings.jsonl")), None)
+    if first is not None and datetime.fromisoformat(first["time"]) < started:
+        return ""
     return round((ended - started).total_seconds())
 
 

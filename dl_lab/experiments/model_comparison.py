@@ -39,7 +39,7 @@ class ModelComparison:
     each is built when its turn comes, and gone after it. A contender's records lie in a subfolder of its name; the
     run's own are tables/models.csv (at the chosen epoch: accuracy, loss, overfitting gap = train/accuracy -
     val/accuracy; parameters, FLOPs of one image, median seconds of a training epoch) and the learning curves of all.
-    A resumed run keeps what is finished.
+    A resumed run keeps what is finished. Raises ValueError for no contender.
     Returns each contender's metrics as <contender>/<metric>.
     """
 
@@ -48,9 +48,11 @@ class ModelComparison:
     trainer: Trainer
     seed: int = 0
 
-    def __call__(self, run: Run) -> Metrics:
+    def __post_init__(self) -> None:
         if not self.contenders:
             raise ValueError("there is no model to compare: add one to procedure.contenders")
+
+    def __call__(self, run: Run) -> Metrics:
         rows, curves, metrics = [], [], {}
         for name, contender in self.contenders.items():
             with run.part(name) as part:
@@ -111,5 +113,6 @@ def draw(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Any:
                 axis.plot(*zip(*points, strict=True), color=colour, ls=style, label=label, marker=".")
         axis.grid(axis="y", alpha=0.3)
         axis.locator_params(axis="x", integer=True)
+    panels[0].set_yscale("log")  # the first epochs of one net would flatten all the others
     panels[0].legend(frameon=False, title="train dotted, val solid", title_fontsize=8)
     return figure

@@ -106,7 +106,7 @@ def test_callbacks_are_fresh_for_each(compared):
 
 def test_nothing_to_compare_is_refused():
     with pytest.raises(ValueError, match=r"add one to procedure\.contenders"):
-        ModelComparison(None, {}, None)(None)
+        ModelComparison(None, {}, None)
 
 
 def test_the_shipped_comparison_has_the_three_published_models():
