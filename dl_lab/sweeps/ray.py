@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +14,7 @@ from dl_lab.sweeps.remote import Task, supervise
 from dl_lab.types import UserError
 
 POLL_SECONDS = 0.5
+CONNECT_SECONDS = 10.0
 
 
 class Ray:
@@ -35,6 +38,7 @@ class Ray:
             import ray
         except ImportError:
             raise UserError("launcher=ray needs Ray: pip install 'dl-lab[ray]'.") from None
+        self._refuse_the_unreachable()
         try:
             ray.init(
                 address=self.address,
@@ -44,14 +48,27 @@ class Ray:
                 ignore_reinit_error=True,
             )
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-            where = "on this machine" if self.address == "auto" else f"at {self.address}"
-            reason = str(error).strip().partition("\n")[0]
-            raise UserError(
-                f"There is no Ray cluster {where}: start one with `ray start --head`, or name it with "
-                f"launcher.address=HOST:PORT.\n  Ray says: {reason}"
-            ) from None
+            raise UserError(self._no_cluster(str(error).strip().partition("\n")[0])) from None
         self._refuse_the_impossible()
         return ""
+
+    def _refuse_the_unreachable(self) -> None:
+        """Ray itself would try for many minutes to reach an address where nothing listens."""
+        address = os.environ.get("RAY_ADDRESS", "") if self.address == "auto" else self.address
+        host, _, port = address.removeprefix("ray://").rpartition(":")
+        if not host or not port.isdigit():
+            return
+        try:
+            socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+        except OSError as error:
+            raise UserError(self._no_cluster(f"{address}: {error.strerror or error}")) from None
+
+    def _no_cluster(self, reason: str) -> str:
+        where = "here" if self.address == "auto" else f"at {self.address}"
+        return (
+            f"There is no Ray cluster {where} ({reason}): start one with `ray start --head`, or name it with "
+            "launcher.address=HOST:PORT."
+        )
 
     def _refuse_the_impossible(self) -> None:
         """A task that no node can take would wait for ever."""

@@ -125,7 +125,7 @@ def start(folder: Path, *arguments: str, environment: dict[str, str] | None = No
     )
 
 
-def finish(process: subprocess.Popen, timeout: float = 120) -> tuple[int, str]:
+def finish(process: subprocess.Popen, timeout: float = 240) -> tuple[int, str]:
     text, _ = process.communicate(timeout=timeout)
     assert "Traceback" not in text, text
     return process.returncode, text
@@ -255,7 +255,7 @@ def test_a_search_runs_there_and_its_jobs_report_from_there(service, tmp_path):
     assert set(states) <= {"done", "pruned"}
     assert states.count("pruned") == text.count("pruned after epoch"), text
     reported = (jobs(tmp_path)[0].parent / "study.journal").read_text()
-    assert '"step": 3' in reported, "no job has told its last epoch"
+    assert '"step":3' in reported, "no job has told its last epoch"
     assert not service.queued()
 
 
@@ -288,6 +288,15 @@ def test_without_a_cluster_the_message_says_what_to_do(tmp_path):
     code, text = finish(process)
     assert code == 1
     assert "there is no sbatch here" in text
+
+
+@pytest.mark.ray
+def test_without_a_ray_cluster_the_message_comes_at_once(tmp_path):
+    pytest.importorskip("ray")
+    address = f"127.0.0.1:{free_ports(2)}"
+    code, text = finish(start(tmp_path, *FOUR, "launcher=ray", environment={"RAY_ADDRESS": address}), timeout=60)
+    assert code == 1
+    assert f"There is no Ray cluster here ({address}: Connection refused)" in text
 
 
 def test_a_launcher_without_a_sweep_is_refused(lab):
