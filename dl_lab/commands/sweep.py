@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dl_lab import config as configs
+from dl_lab import targets
 from dl_lab.commands.train import is_several
 from dl_lab.run import NoBoard, Run, describe_devices, describe_environment, read_json, state_of
 from dl_lab.sweeps import families, grid, identity, lanes, plan, remote, search, view
@@ -252,10 +254,12 @@ def run(
     known = [more.probe] if more else [job.config for job in todo]
     shared = [config for config in known if config["job_process"] != "fresh"]
     datasets = {configs.key_of(config["procedure"].get("dataset")): config for config in shared}
-    if datasets:
+    if shared:
         wanted = [{"procedure": {"dataset": config["procedure"].get("dataset")}} for config in datasets.values()]
+        named = sorted({node["_target_"] for config in shared for _, node in targets.targets(config["procedure"])})
+        orders = {"targets": named, "datasets": wanted, "modules": ["optuna"] if more else []}
         for server in schedule.servers:
-            server.prepare({"datasets": wanted, "modules": ["optuna"] if more else []})
+            server.prepare(orders)
     for job in todo:
         if job.action == "retry":
             plan.set_aside(sweep.folder / job.name)
@@ -331,6 +335,11 @@ def _next_job(
     return job.number, _orders(sweep, job, facts, threads)
 
 
+def _said(error: Mapping[str, Any]) -> str:
+    """An error of a status.json in a line: its message's first, else (a bare assert) what kind it is."""
+    return str(error.get("message", "")).partition("\n")[0] or str(error.get("type", ""))
+
+
 def _observe(shown: view.View, sweep: plan.Sweep, event: Mapping[str, Any], more: More | None = None) -> None:
     error, metrics = "", {}
     if event["event"] == "exit":
@@ -341,7 +350,7 @@ def _observe(shown: view.View, sweep: plan.Sweep, event: Mapping[str, Any], more
         if event["status"] == Pruned.exit_code:
             error = f"pruned {status.get('reason', '')}"
         elif event["status"] != 0:
-            error = str(status.get("error", {}).get("message", "")).partition("\n")[0]
+            error = _said(status.get("error", {}))
         else:
             metrics = (read_json(folder / "summary.json") or {}).get("metrics", {})
         sweep.note_result()
@@ -367,6 +376,9 @@ def _prepare(orders: Mapping[str, Any]) -> None:
         configs.build({"logger": {"_target_": "dl_lab.run.NoBoard"}}, "logger")
     for name in orders.get("modules", []):
         importlib.import_module(name)
+    for target in orders.get("targets", []):  # now: a file that is edited while the sweep runs changes no job of it
+        with contextlib.suppress(UserError):
+            targets.locate("", target)
     for config in orders.get("datasets", []):
         try:
             configs.load_dataset(config)

@@ -56,7 +56,7 @@ def show_failures(console: Console, sweep: Sweep, failed: Sequence[Job], keys: S
     for job in failed:
         folder = sweep.folder / job.name
         error = (read_json(folder / "status.json") or {}).get("error", {})
-        last = str(error.get("message", "killed")).partition("\n")[0]
+        last = str(error.get("message", "")).partition("\n")[0] or error.get("type", "killed")
         table.add_row(str(job.number), label(job, keys), last, f"{job.name}/status.json")
     console.print(table)
 

@@ -27,12 +27,12 @@ FAST = [
 GRID = ["trainer.max_epochs=6", "optimizer.lr=0.01,0.001", "seed=0,1"]
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen:
+def start(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> subprocess.Popen:
     folder.mkdir(exist_ok=True)
     return subprocess.Popen(
         [sys.executable, "-m", "dl_lab", "-m", *FAST, *arguments],
         cwd=folder,
-        env={**os.environ, "COLUMNS": "120"},
+        env={**os.environ, "COLUMNS": "120", **(env or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -312,3 +312,19 @@ def test_sweep_files_and_hydra_mode(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "2 jobs" in done.stdout
+
+
+def test_code_that_is_edited_while_the_sweep_runs_changes_no_job(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import time\n\ndef work(run):\n    time.sleep(0.3)\n"
+        "    assert run.config['seed'] != 1\n    return {'zero': 0.0}\n"
+    )
+    (tmp_path / "own" / "procedure").mkdir(parents=True)
+    (tmp_path / "own" / "procedure" / "work.yaml").write_text("_target_: mine.work\n_partial_: true\n")
+    words = ["--config-dir", "own", "procedure=work", "seed=range(4)", "lanes=1", "logger=none"]
+    process = start(tmp_path, *words, env={"DL_LAB_ALLOW": "mine"})
+    wait_for(lambda: list(tmp_path.glob("outputs/sweeps/*/*/0_*/summary.json")))
+    (tmp_path / "mine.py").write_text("raise RuntimeError('edited')\n")
+    code, text = finish(process)
+    assert code == 1
+    assert "3 of 4 jobs done" in text, text or "the lane's new process after the failed job has the code of the start"
