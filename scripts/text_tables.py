@@ -70,7 +70,10 @@ def speed(result: Mapping[str, Any]) -> str:
         for row in result["rows"]
     ]
     about = f"{result['texts']} texts, {result['rounds']} rounds, one thread, {result['cpu']}, torch {result['torch']}"
-    return f"{markdown(['model', 'contestant', 'tokens/s (CPU)', 'times the time of dl-lab'], rows)}\n\n{about}."
+    contest = markdown(["model", "contestant", "tokens/s (CPU)", "times the time of dl-lab"], rows)
+    sizes = [[r["experiment"], f"{r['parameters']:,}", r["tokens"], r["seconds_per_epoch"]] for r in result["padova"]]
+    homework = markdown(["experiment", "parameters", "tokens a review", "CPU s an epoch of 25,000"], sizes)
+    return f"{contest}\n\n{about}.\n\n{homework}"
 
 
 def attention(folder: Path) -> None:
