@@ -82,23 +82,32 @@ def _finite(value: Any) -> Any:
 class Board(Protocol):
     """Where a run is looked at (TensorBoard)."""
 
-    def start(self, folder: Path, hparams: Mapping[str, Any], config_text: str) -> None: ...
+    def start(self, folder: Path, hparams: Mapping[str, Any], config_text: str) -> None:
+        """Before any record: where it goes, and what the session is about."""
 
-    def scalars(self, values: Metrics, step: int) -> None: ...
+    def scalars(self, values: Metrics, step: int) -> None:
+        """Values by name at a step."""
 
-    def series(self, name: str, values: Sequence[tuple[int, float]]) -> None: ...
+    def series(self, name: str, values: Sequence[tuple[int, float]]) -> None:
+        """A scalar of many steps at once: (step, value)."""
 
-    def image(self, name: str, png: bytes, step: int) -> None: ...
+    def image(self, name: str, png: bytes, step: int) -> None:
+        """A PNG."""
 
-    def audio(self, name: str, wav: bytes, sample_rate: int, n_samples: int, step: int) -> None: ...
+    def audio(self, name: str, wav: bytes, sample_rate: int, n_samples: int, step: int) -> None:
+        """A WAV."""
 
-    def text(self, name: str, markdown: str, step: int = 0) -> None: ...
+    def text(self, name: str, markdown: str, step: int = 0) -> None:
+        """Markdown."""
 
-    def embedding(self, name: str) -> None: ...
+    def embedding(self, name: str) -> None:
+        """The vectors and labels that `Run.embedding` has written."""
 
-    def flush(self) -> None: ...
+    def flush(self) -> None:
+        """Everything so far to the disk."""
 
-    def finish(self, ok: bool) -> None: ...
+    def finish(self, ok: bool) -> None:
+        """The end; ok: whether the run is done."""
 
 
 class NoBoard(Board):
