@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -323,8 +324,15 @@ def lay_out_food101(root: Path, entry: str = "") -> None:
 
 
 def load_food(root: Path, **options):
-    settings = {"input_shape": [3, 24, 24], "n_classes": 2, "val_share": 0.2, "shorter_side": 28, **options}
-    return food101(data_dir=str(root), cache_dir=str(root / "cache"), files=[], **settings)
+    settings = {
+        "input_shape": [3, 24, 24],
+        "n_classes": 2,
+        "val_share": 0.2,
+        "shorter_side": 28,
+        "files": [],
+        **options,
+    }
+    return food101(data_dir=str(root), cache_dir=str(root / "cache"), **settings)
 
 
 def test_food101_has_the_official_test_split(tmp_path):
@@ -340,6 +348,19 @@ def test_food101_has_the_official_test_split(tmp_path):
     assert len(torch.unique(everything, dim=0)) == 24
     with pytest.raises(UserError, match=r"lists 2 classes for training and 2 for test, but dataset.n_classes is 101"):
         load_food(tmp_path, n_classes=101)
+
+
+def test_food101_is_unpacked_from_its_archive(tmp_path):
+    lay_out_food101(tmp_path / "made")
+    (tmp_path / "data").mkdir()
+    with tarfile.open(tmp_path / "data" / "food-101.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "made" / "food-101", "food-101")
+    data = load_food(tmp_path / "data", files=[{"path": "food-101.tar.gz"}])
+    assert (tmp_path / "data" / "food-101" / "meta" / "train.json").exists()
+    assert not (tmp_path / "data" / "food-101.unpacked").exists()
+    assert data.fingerprint == load_food(tmp_path / "made").fingerprint
+    with pytest.raises(UserError, match=r"food-101.tar.gz does not exist, and there is no public download"):
+        load_food(tmp_path / "nowhere", files=[{"path": "food-101.tar.gz"}])
 
 
 def test_food101_names_no_file_outside_of_its_images(tmp_path):
