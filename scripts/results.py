@@ -148,24 +148,31 @@ MOST_METRICS = 3
 
 
 def overview(paths: list[Path]) -> str:
-    """One row for each experiment at its own settings and data set: its headline metrics, published ones first."""
+    """One row for each experiment and data set: of its own settings, else of the nearest recorded, with what differs.
+
+    The headline metrics: those with a reference first.
+    """
     lines = ["| experiment | data | measured (reference) | epochs | seed | s |", "|---|---|---|---|---|---|"]
     notes = []
     for path in paths:
         rows = _rows(path)
-        runs: dict[tuple[str, str, str], list[dict[str, str]]] = {}
+        runs: dict[tuple[str, str], dict[str, list[dict[str, str]]]] = {}
         for row in rows:
-            runs.setdefault((row["experiment"], row["data"], row["command"]), []).append(row)
-        for (name, data, command), found in runs.items():
-            if _delta(command) and not any(row["published"] for row in found):
-                continue
+            commands = runs.setdefault((row["experiment"], row["data"]), {})
+            commands.setdefault(row["command"], []).append(row)
+        for (name, data), commands in runs.items():
+            command, found = min(commands.items(), key=lambda item: (len(_delta(item[0]).split()), _seed(item[1])))
             shown = sorted(found, key=lambda row: (not row["published"], _rank(row["metric"])))[:MOST_METRICS]
             own = f" ({found[0]['id']})" if found[0]["id"] else ""
             facts = " | ".join(found[0][key] for key in ("epochs", "seed", "seconds"))
-            lines.append(f"| {name}{own} | {data} | {'; '.join(map(_cell, shown))} | {facts} |")
+            lines.append(f"| {name}{own}{_delta(command)} | {data} | {'; '.join(map(_cell, shown))} | {facts} |")
         hardware = sorted({f"{row['hardware']}, {row['date']}" for row in rows})
         notes.append(f"{path.stem}: {'; '.join(hardware)}")
     return "\n".join([*lines, "", "Hardware and date: " + ". ".join(notes) + ". Several runs shared the two cores."])
+
+
+def _seed(rows: list[dict[str, str]]) -> int:
+    return int(rows[0]["seed"] or 0)
 
 
 def _rank(metric: str) -> int:
