@@ -32,3 +32,16 @@ done
 part sweep_gpu "$python" -m dl_lab -m experiment=octmnist_cnn dataset.source=generated trainer.batch_size=64 trainer.max_epochs=3 \
     "optimizer.lr=0.1,0.05,0.02,0.01" "seed=range(4)" "paths.output_dir=$out/sweep"
 cp "$out"/sweep/sweeps/*/*/results.csv "$out/sweep_results.csv" 2>/dev/null || true
+for causal in false true; do
+    part "attention_cost_$causal" "$python" -m dl_lab experiment=attention_cost "procedure.causal=$causal" procedure.device=cuda \
+        "procedure.lengths=[1024,2048,4096,8192,16384,32768,65536,131072]" "hydra.run.dir=$out/attention_cost_$causal"
+done
+# With data in DL_LAB_DATA: the goals that only a GPU reaches in minutes.
+if [[ -n ${DL_LAB_DATA:-} ]]; then
+    export LIMIT=900
+    part cifar_resnet9 "$python" -m dl_lab experiment=cifar_resnet9 profile=gpu "hydra.run.dir=$out/cifar_resnet9"
+    part image_models "$python" -m dl_lab experiment=image_models profile=gpu "hydra.run.dir=$out/image_models"
+    part glove_transformer "$python" -m dl_lab experiment=glove_transformer profile=gpu "hydra.run.dir=$out/glove_transformer"
+    part imdb_bilstm_glove "$python" -m dl_lab experiment=imdb_bilstm_glove profile=gpu "hydra.run.dir=$out/imdb_bilstm_glove"
+    part lj_speech_lstm "$python" -m dl_lab experiment=lj_speech_lstm profile=gpu "hydra.run.dir=$out/lj_speech_lstm"
+fi
