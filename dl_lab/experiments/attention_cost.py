@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from dl_lab import plots
 from dl_lab.models.attention.mechanisms import MechanismFactory
 from dl_lab.run import Run
+from dl_lab.training.trainer import choose_device
 from dl_lab.types import Metrics
 
 Row = dict[str, Any]
@@ -45,9 +46,7 @@ class AttentionCost:
     clock: Literal["wall", "cpu"] = "wall"
 
     def __call__(self, run: Run) -> Metrics:
-        device = torch.device(
-            ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
-        )
+        device = choose_device(self.device)
         rows: list[Row] = []
         for dim in self.dims:
             for length in self.lengths:
