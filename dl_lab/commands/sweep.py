@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from dl_lab import config as configs
 from dl_lab import targets
 from dl_lab.commands.train import is_several
+from dl_lab.records import flatten
 from dl_lab.run import NoBoard, Run, describe_devices, describe_environment, read_json, state_of
 from dl_lab.sweeps import families, grid, identity, lanes, plan, remote, search, view
 from dl_lab.types import ConfigError, Interrupted, Pruned, UserError
@@ -210,11 +211,15 @@ def place(options: argparse.Namespace, key: str, config: Mapping[str, Any]) -> t
 def check_jobs(schedule: lanes.Schedule, jobs: Sequence[plan.Job]) -> None:
     """Check every job, and rehearse those that differ in more than seeds and rates (numbers with a fraction).
 
-    Raises ConfigError for the first wrong one.
+    Of the jobs that differ in rates alone those with the least and the greatest of each are rehearsed: a rate that its
+    optimizer refuses is one of them. Raises ConfigError for the first wrong one.
     """
     distinct = {configs.key_of(_seedless(job.config)): job for job in reversed(jobs)}.values()
-    kinds = {configs.key_of(_rateless(_seedless(job.config))): job.number for job in distinct}
-    answer = schedule.ask({"check": [[j.number, j.config, j.number in kinds.values()] for j in distinct]})
+    kinds: dict[str, list[plan.Job]] = {}
+    for job in distinct:
+        kinds.setdefault(configs.key_of(_rateless(_seedless(job.config))), []).append(job)
+    rehearsed = {job.number for alike in kinds.values() for job in _extremes(alike)}
+    answer = schedule.ask({"check": [[j.number, j.config, j.number in rehearsed] for j in distinct]})
     if answer["event"] == "wrong":
         job = next(job for job in jobs if job.number == answer["number"])
         name = f"Job {job.number}" if job.id else f"A job with {' '.join(job.overrides)}"  # a search's have no numbers
@@ -231,6 +236,15 @@ def _rateless(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _rateless(item) for key, item in value.items()}
     return None if isinstance(value, float) else value
+
+
+def _extremes(jobs: Sequence[plan.Job]) -> list[plan.Job]:
+    """Of jobs whose configs have numbers with a fraction in the same places, the least and greatest in each place."""
+    rates = [{k: v for k, v in flatten(_seedless(job.config)).items() if isinstance(v, float)} for job in jobs]
+    numbers = range(len(jobs))
+    varying = [key for key in rates[0] if len({one[key] for one in rates}) > 1]
+    kept = {choose(numbers, key=lambda i, k=key: rates[i][k]) for key in varying for choose in (min, max)}
+    return [jobs[i] for i in sorted(kept or {0})]
 
 
 def _device(config: Mapping[str, Any]) -> str:

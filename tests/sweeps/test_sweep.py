@@ -248,6 +248,13 @@ def test_a_wrong_job_is_found_before_any_starts(tmp_path):
     assert not list(tmp_path.glob("outputs/sweeps/*/*/*/status.json"))
 
 
+def test_a_rate_that_the_optimizer_refuses_is_found_before_any_job_starts(tmp_path):
+    code, text = sweep(tmp_path, "trainer.max_epochs=1", "optimizer.lr=0.1,-0.5,0.01", "seed=0,1")
+    assert code == 2
+    assert "Job 2: " in text and "-0.5" in text
+    assert not list(tmp_path.glob("outputs/sweeps/*/*/*/status.json"))
+
+
 def test_two_sweeps_at_once_share_no_folder(tmp_path):
     one = start(tmp_path, "trainer.max_epochs=2", "seed=0,1", "--new")
     two = start(tmp_path, "trainer.max_epochs=2", "seed=0,1", "--new")
