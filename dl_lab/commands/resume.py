@@ -18,7 +18,8 @@ def main(argv: Sequence[str]) -> int:
     folder = find_run(options.run, options.outputs)
     state = state_of(folder)
     if state == "done":
-        print(f"{folder} is done: there is nothing to go on with. Its result:  dl-lab compare {folder}")
+        if os.environ.get("RANK", "0") == "0":
+            print(f"{folder} is done: there is nothing to go on with. Its result:  dl-lab compare {folder}")
         return 0
     config = configs.read_config(folder)
     choices = (read_json(folder / "env.json") or {}).get("choices", {})

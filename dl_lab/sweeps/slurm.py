@@ -134,9 +134,9 @@ class Slurm:
         try:
             done = _command("squeue", "--noheader", "--array", "--me", "--format=%i %T")
         except subprocess.TimeoutExpired:
-            raise UserError("squeue does not answer.") from None
+            raise UserError("SLURM does not answer: squeue took too long.") from None
         if done.returncode:
-            raise UserError(f"squeue failed: {done.stderr.strip().splitlines()[-1:] or ['no reason given']}")
+            raise UserError(f"SLURM does not answer: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}")
         pairs = [line.split() for line in done.stdout.splitlines() if line.strip()]
         return {id: state for id, state in pairs if state not in ENDED}
 
