@@ -1,7 +1,7 @@
 """dl-lab predict: put a new file, or a text, through a finished run.
 
 What a run predicts is in its config (predictor): a forecast of the rows after a series, a score of each of
-them, the class of a text.
+them, the class of a text, what is said in a recording.
 """
 
 from __future__ import annotations
