@@ -89,7 +89,9 @@ def make_plan(
     if options.join and not is_there:
         raise UserError("--join: this search was not started yet. Start it without --join.")
     code = identity.code_fingerprint()
-    one = plan.Sweep(folder, key, " ".join(["dl-lab", "-m", *options.overrides]), code, [], expanded.fixed)
+    one = plan.Sweep(
+        folder, key, " ".join(["dl-lab", "-m", *options.overrides]), code, [], plan.of_jobs(expanded.fixed)
+    )
     one.search = {
         "space": dict(study.space.words),
         "objective": study.objective,

@@ -193,7 +193,9 @@ def make_plan(composer: configs.Composer, options: argparse.Namespace, expanded:
     chosen = [word for word in options.overrides if word.startswith("sweep=")]
     key = plan.sweep_key([*expanded.fixed, *chosen], expanded.keys())
     folder, is_there = place(options, key, composed[0].config)
-    sweep = plan.Sweep(folder, key, " ".join(["dl-lab", "-m", *options.overrides]), code, jobs, expanded.fixed)
+    sweep = plan.Sweep(
+        folder, key, " ".join(["dl-lab", "-m", *options.overrides]), code, jobs, plan.of_jobs(expanded.fixed)
+    )
     return plan.merge(folder, sweep, options.extend, options.mixed_code) if is_there else sweep
 
 

@@ -150,6 +150,22 @@ def sweep_key(fixed: Sequence[str], varying: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps([kept, sorted(varying)]).encode()).hexdigest()[:8]
 
 
+def of_jobs(fixed: Sequence[str]) -> list[str]:
+    """The fixed overrides without those that say how the sweep is run: what repeats one job of it alone."""
+    how = (
+        "launcher=",
+        "launcher.",
+        "search=",
+        "search.",
+        "pruner=",
+        "pruner.",
+        "n_trials=",
+        "search_seed=",
+        "objective=",
+    )
+    return [word for word in fixed if not word.lstrip("+~").startswith(how)]
+
+
 # -- the sweep that was typed before ------------------------------------------------------------------------------
 
 

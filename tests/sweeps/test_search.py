@@ -264,6 +264,8 @@ def test_a_search_is_a_sweep(whole, lab):
     config = yaml.safe_load((jobs(whole)[0] / "config.yaml").read_text())
     assert not {"search", "pruner", "launcher"} & set(config)
     assert 1e-4 <= config["optimizer"]["lr"] <= 1e-1
+    words = yaml.safe_load((jobs(whole)[0] / ".hydra" / "overrides.yaml").read_text())
+    assert words == [*FAST, "lanes=1", *plan["jobs"][0]["overrides"]], "not what repeats this job alone"
     text = lab("compare", str(root)).stdout
     assert "6 finished jobs" in text, text
     before = outcomes(whole)
