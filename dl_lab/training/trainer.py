@@ -220,6 +220,9 @@ class Trainer:
                 self._drain(session, recent)
                 self._save(session)
         self._drain(session, recent)
+        if self.world.size > 1 and any(self.world.gather(interrupted.is_set())):  # an epoch may be shorter than asking
+            self._save(session)
+            raise Interrupted(f"Interrupted in epoch {session.epoch + 1} after step {session.step}.")
         n_samples = min((session.batch - first) * session.batch_size, len(split))
         session.samples_per_second = n_samples / max(time.perf_counter() - started, 1e-9)
 
