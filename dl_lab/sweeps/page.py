@@ -322,8 +322,10 @@ summary { cursor: pointer; font-size: 1.1rem; margin: 1rem 0 .5rem; }
 @media (max-width: 500px) { svg text { font-size: 19px; } }
 @media print { :root { color-scheme: light; --ink: #000; --paper: #fff; --soft: #444; --line: #bbb; --tint: #eee;
   --alarm: #7a4b00; } body { max-width: none; font-size: 11px; } figure, tr { break-inside: avoid; }
-  table { font-size: 9px; } th, td { white-space: normal; padding: .15rem .35rem; } .scroll { overflow: visible; }
-  pre { white-space: pre-wrap; } }
+  table { font-size: 7px; width: 100%; } th, td { white-space: normal; overflow-wrap: anywhere; padding: .1rem .2rem; }
+  .scroll { overflow: visible; } pre { white-space: pre-wrap; } svg { max-height: 6.5cm; }
+  details::details-content { content-visibility: visible; display: block; } }
+@page { margin: 14mm; }
 """
 TEMPLATE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
