@@ -273,9 +273,8 @@ def run(
     if shared:
         wanted = [{"procedure": {"dataset": config["procedure"].get("dataset")}} for config in datasets.values()]
         named = sorted({node["_target_"] for config in shared for _, node in targets.targets(config["procedure"])})
-        orders = {"targets": named, "datasets": wanted, "modules": ["optuna"] if more else []}
         for server in schedule.servers:
-            server.prepare(orders)
+            server.prepare({"targets": named, "datasets": wanted, "modules": ["optuna"] if more else []})
     for job in todo:
         if job.action == "retry":
             plan.set_aside(sweep.folder / job.name)
