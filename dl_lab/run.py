@@ -461,8 +461,22 @@ def describe_devices() -> dict[str, Any]:
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "gpus": gpus,
+        "tf32": _tf32(),
         "threads": torch.get_num_threads(),
     }
+
+
+def _tf32() -> str:
+    """Which float32 operations a GPU may round to TF32 (10 bits of mantissa), by torch's settings and the driver's."""
+    import torch
+
+    if os.environ.get("NVIDIA_TF32_OVERRIDE") == "0":
+        return "off (NVIDIA_TF32_OVERRIDE=0)"
+    allowed = {
+        "matrix products": torch.backends.cuda.matmul.fp32_precision,
+        "convolutions": torch.backends.cudnn.conv.fp32_precision,  # pyright: ignore[reportAttributeAccessIssue]
+    }
+    return ", ".join(name for name, precision in allowed.items() if precision == "tf32") or "off"
 
 
 def _packages() -> dict[str, str]:

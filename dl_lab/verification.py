@@ -188,6 +188,8 @@ def environment_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> di
     devices = [env.get("devices") or {} for env in (before, now)]
     facts = {
         "GPU": [", ".join(d.get("gpus") or []) or "none" for d in devices] if all(devices) else ["", ""],
+        # a run made before this was recorded: not known, so not a change
+        "TF32": [d.get("tf32") for d in devices] if all("tf32" in d for d in devices) else ["", ""],
         "torch": [d.get("torch") or p.get("torch", "") for d, p in zip(devices, packages, strict=True)],
         "CUDA": [d.get("cuda") for d in devices] if all(devices) else ["", ""],
         "threads": [d.get("threads") for d in devices] if all(devices) else ["", ""],
@@ -246,5 +248,7 @@ def causes(
 
 def _explained(name: str) -> str:
     if name == "GPU":
-        return "another GPU (other kernels, TF32 or not, another order of sums)"
+        return "another GPU (other kernels, another order of sums)"
+    if name == "TF32":
+        return "other operations in TF32 (float32 rounded to 10 bits of mantissa)"
     return f"another {name}" if name not in ("threads", "dl-lab's code") else f"other {name}"

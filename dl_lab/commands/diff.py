@@ -91,7 +91,7 @@ def _extract(lines: Sequence[str]) -> str:
 def _hardware(environment: Mapping[str, Any]) -> dict[str, Any]:
     devices = environment.get("devices") or {}
     facts = {name: environment.get(name) for name in HARDWARE}
-    return {**facts, **{name: devices.get(name) for name in ("torch", "cuda", "gpus", "threads")}}
+    return {**facts, **{name: devices.get(name) for name in ("torch", "cuda", "gpus", "tf32", "threads")}}
 
 
 def _dataset(folder: Path) -> dict[str, Any]:

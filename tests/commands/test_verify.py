@@ -115,6 +115,24 @@ def test_other_code_and_torch_are_named(command, copy):
     assert "record itself" not in out
 
 
+def test_other_use_of_tf32_is_named(command, copy, monkeypatch):
+    assert json.loads((copy / "env.json").read_text())["devices"]["tf32"] == "convolutions", "torch's own default"
+    losses = read_losses(copy)
+    losses[2] *= 1 + 1e-4  # about what 10 bits of mantissa do
+    (copy / "losses.f64").write_bytes(struct.pack("<16d", *losses))
+    assert "TF32" not in command("verify", str(copy), "--steps", "3")[1]
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        out = " ".join(command("verify", str(copy), "--steps", "3")[1].split())
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert "in TF32 (float32 rounded to 10 bits of mantissa): convolutions then, matrix products, convolutions" in out
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    out = " ".join(command("verify", str(copy), "--steps", "3")[1].split())
+    assert "convolutions then, off (NVIDIA_TF32_OVERRIDE=0) now" in out
+
+
 def test_what_cannot_be_verified_is_said(command, copy):
     (copy / "losses.f64").rename(copy / "kept")
     assert "verify it whole" in command("verify", str(copy), "--steps", "2")[2]
