@@ -119,6 +119,16 @@ class _Entries(Mapping[str, Entry]):
 
 
 def _entry(path: Path) -> Entry:
+    try:
+        changed = path.stat().st_mtime_ns
+    except OSError:
+        changed = 0  # reading says what is wrong
+    return _entry_as_of(path, changed)
+
+
+@functools.cache
+def _entry_as_of(path: Path, changed: int) -> Entry:
+    """A lane runs many jobs of one experiment."""
     text = read_text(path)
     return Entry(path.stem, path, " ".join(_opening_comment(text)), parse(text, path))
 

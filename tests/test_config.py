@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 
 import pytest
@@ -190,6 +191,47 @@ def test_not_a_folder():
 def test_not_a_main_config():
     with pytest.raises(ConfigError, match="There is no config 'nothing'"):
         Composer(config_name="nothing").compose([])
+
+
+# -- building -----------------------------------------------------------------------------------------------------
+
+NAMESPACE = {"_target_": "types.SimpleNamespace"}
+
+
+@pytest.mark.parametrize(
+    "described",
+    [
+        {**NAMESPACE, "a": 1, "b": [1, {"c": None}], "d": {"e": 2.5}},
+        {**NAMESPACE, "inner": {**NAMESPACE, "many": [{**NAMESPACE, "i": 0}, {**NAMESPACE, "i": 1}]}},
+        {**NAMESPACE, "plain": {"below": {**NAMESPACE, "x": "y"}}},
+        {**NAMESPACE, "inner": {**NAMESPACE, "x": 1}, "_recursive_": False},
+        {**NAMESPACE, "half": {"_target_": "fractions.Fraction", "_args_": [1, 2]}},
+        {**NAMESPACE, "_convert_": "all", "_partial_": False, "x": [1]},
+        {"_target_": "fractions.Fraction", "_args_": [3], "denominator": 4},
+    ],
+)
+def test_parts_are_built_by_hydras_rules(described, monkeypatch):
+    from hydra.utils import instantiate
+
+    monkeypatch.setenv(targets.ALLOW_VARIABLE, "types,fractions")
+    before = copy.deepcopy(described)
+    built = configs.build({"part": described}, "part")
+    assert built == instantiate(described, _convert_="object")
+    assert described == before
+    partial = configs.build({"part": {**described, "_partial_": True}}, "part")
+    theirs = instantiate({**described, "_partial_": True}, _convert_="object")
+    assert (partial.func, partial.args, partial.keywords) == (theirs.func, theirs.args, theirs.keywords)
+
+
+def test_what_a_constructor_gets_is_its_own(monkeypatch):
+    monkeypatch.setenv(targets.ALLOW_VARIABLE, "types")
+    described = {**NAMESPACE, "many": [1], "kept": {"a": [1]}}
+    for recursive in (True, False):
+        built = configs.build({"part": {**described, "_recursive_": recursive}}, "part")
+        built.many.append(2)
+        built.kept["a"].append(2)
+    assert described["many"] == [1]
+    assert described["kept"] == {"a": [1]}
 
 
 # -- what a config may name ---------------------------------------------------------------------------------------

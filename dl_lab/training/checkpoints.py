@@ -80,7 +80,7 @@ def save_weights(path: Path, weights: Mapping[str, Tensor], about: Mapping[str, 
 
     path.parent.mkdir(exist_ok=True)
     contiguous = {name: tensor.cpu().contiguous().clone() for name, tensor in weights.items()}
-    write_atomic(path, to_bytes(contiguous, {"about": to_json(about)}), durable=True)
+    write_atomic(path, to_bytes(contiguous, {"about": to_json(about)}))
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:

@@ -133,11 +133,11 @@ class Trainer:
         )
         self.callbacks = {name: callback for name, callback in (callbacks or {}).items() if callback is not None}
         self.judge_train = judge_train
-        self._saved_at = -math.inf
         self.world, self._drain_steps = distributed.World(), 1
 
     def fit(self, learner: Learner, dataset: Dataset, run: Run) -> Metrics:
         """Train, keep the best weights, judge test once. A run that was interrupted goes on where it stopped."""
+        self._saved_at = time.monotonic()
         device = choose_device(self.device)
         learner.to(device)
         dataset = dataset.to(device)
@@ -290,8 +290,7 @@ class Trainer:
             self._fingerprint(session)
         self._call("epoch_end", session, metrics)
         session.run.on_epoch(session.epoch, metrics)
-        last = session.epoch == self.max_epochs or bool(session.stop_reason)
-        if self.world.share(last or time.monotonic() - self._saved_at >= self.checkpoint_seconds):
+        if self.world.share(time.monotonic() - self._saved_at >= self.checkpoint_seconds):
             self._save(session)
 
     def _judge(self, session: Session, split: Split) -> Tally:

@@ -251,7 +251,7 @@ def test_parts_learn_at_their_own_rate(run):
     rates = {key: value for key, value in records[0].items() if key.startswith("lr/")}
     assert rates == pytest.approx({"lr/net": 0.01, "lr/net.layer4": 0.05, "lr/net.conv1": 0.0, "lr/rest": 0.1})
     assert records[1]["lr/net.layer4"] == pytest.approx(0.025)
-    assert (folder / "checkpoints" / "last.pt").exists()
+    assert (folder / "checkpoints" / "last.safetensors").exists()
 
 
 def test_a_rate_of_nothing_moves_nothing(run, trained):
