@@ -48,12 +48,15 @@ def report(run: Run, choices: Mapping[str, str], metrics: Metrics, width: int) -
     heading += [f"{facts['epochs']} epochs" if facts["epochs"] != 1 else "1 epoch"] if facts.get("epochs") else []
     measured = [name for name in records.in_order(metrics) if isinstance(metrics[name], int | float)]
     shown = [name for name in measured if name in reference]
-    shown = measured if len(measured) <= MOST_METRICS else (shown or measured)[:MOST_METRICS]
-    lines = [
-        *tables.wrapped(", ".join(heading), width, indent="  "),
-        "",
-        *result_table(metrics, shown, reference, width),
-    ]
+    compared: Sequence[Mapping[str, Any]] = facts.get("comparison") or []
+    if not compared:
+        shown = measured if len(measured) <= MOST_METRICS else (shown or measured)[:MOST_METRICS]
+    lines = [*tables.wrapped(", ".join(heading), width, indent="  "), ""]
+    if compared:
+        columns = [Column(key, key.replace("_", " "), i) for i, key in enumerate(compared[0])]  # what matters, first
+        lines += [*tables.text(columns, compared, width, rule=True, whole="tables/").splitlines(), ""]
+    if shown:
+        lines += result_table(metrics, shown, reference, width)
     if len(shown) < len(measured):
         lines += [f"... {len(measured) - len(shown)} more in summary.json"]
     notes = [*_sources(reference, shown), *_notes(run, choices, dataset, reference)]

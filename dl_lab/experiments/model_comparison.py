@@ -63,7 +63,7 @@ class ModelComparison:
             metrics[f"{name}/overfitting_gap"] = rows[-1]["overfitting_gap"]
         run.table("models", rows)
         run.figure("learning_curves", draw(curves, list(self.contenders)), curves)
-        run.finish(metrics, models=rows, dataset=self.dataset.summary(), epochs=self.trainer.max_epochs)
+        run.finish(metrics, comparison=rows, dataset=self.dataset.summary(), epochs=self.trainer.max_epochs)
         return metrics
 
     def _fit(self, contender: Contender, part: Run) -> Metrics:
@@ -89,16 +89,18 @@ class ModelComparison:
 
 
 def _row(part: Run, metrics: Metrics, n_train: int) -> dict[str, Any]:
-    """One line of the table; `seconds` is of the training alone, validation apart."""
+    """One line of the table, what matters most first; `seconds` is of the training alone, validation apart."""
     timings = part.records("timings.jsonl")
-    return {
-        **{name: value for name, value in metrics.items() if name.partition("/")[0] in ("train", "val", "test")},
+    row = {
+        "test/accuracy": metrics["test/accuracy"],
+        "val/accuracy": metrics["val/accuracy"],
         "overfitting_gap": metrics["train/accuracy"] - metrics["val/accuracy"],
         "parameters": part.summary["parameters"],
-        "flops": part.summary["flops"],
         "seconds": median(n_train / timing["samples_per_second"] for timing in timings),
+        "flops": part.summary["flops"],
         "epoch": part.summary["epoch"],
     }
+    return row | {name: value for name, value in metrics.items() if name.partition("/")[0] in ("train", "val", "test")}
 
 
 def draw(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Any:

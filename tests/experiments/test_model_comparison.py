@@ -8,10 +8,10 @@ import json
 import pytest
 import torch
 
-from dl_lab import config
+from dl_lab import config, reporting
 from dl_lab.commands import train
 from dl_lab.experiments.model_comparison import ModelComparison
-from dl_lab.run import Run
+from dl_lab.run import NoBoard, Run
 from dl_lab.training.trainer import Trainer
 from dl_lab.types import Interrupted
 
@@ -72,6 +72,24 @@ def test_the_table_says_what_each_costs_and_how_far_it_overfits(compared):
     assert [(row["model"], row["epoch"]) for row in curves] == [(m, e) for m in ("narrow", "wide") for e in "12"]
     assert (folder / "figures" / "learning_curves.png").stat().st_size > 5000
     assert all(list((folder / name).glob("events.out.tfevents.*")) for name in ("narrow", "wide"))
+
+
+def test_the_terminal_shows_the_table(compared):
+    folder, metrics = compared
+    composed = config.Composer().compose([*SMALL, f"hydra.run.dir={folder}"])
+    run = Run.reopen(folder, composed.config, NoBoard())
+    run.summary = json.loads((folder / "summary.json").read_text())
+    for width in (60, 120):
+        lines = reporting.report(run, {"dataset": "digits"}, metrics, width)
+        assert all(len(line) <= width for line in lines if "Run folder" not in line)
+        (wide,) = [line.split() for line in lines if line.startswith("wide ")]
+        assert wide[1:5] == [
+            f"{metrics['wide/test/accuracy']:.4f}",
+            f"{metrics['wide/val/accuracy']:.4f}",
+            f"{metrics['wide/overfitting_gap']:.4f}",
+            str(run.summary["comparison"][1]["parameters"]),
+        ]
+        assert not any("wide/test/loss" in line for line in lines), "one row a metric beside one row a model"
 
 
 def test_a_resumed_run_keeps_what_is_finished_and_ends_the_same(compared, tmp_path, monkeypatch):
