@@ -1,4 +1,4 @@
-"""Writing text with a speech model: greedy and beam search over a decoder, the best path of CTC. All of it batched.
+"""Writing text with a speech model: greedy and beam search, over a decoder or over the steps of CTC. All of it batched.
 
 A model that writes has `encode`, `start` and `step` (see `SpeechToText`); what it has read stays in its state, so a
 symbol costs one step, not the whole prefix again.
@@ -81,10 +81,81 @@ def best_path(logits: Tensor, n_steps: Tensor) -> Tensor:
     steps = torch.arange(symbols.shape[1], device=symbols.device)
     before = torch.nn.functional.pad(symbols[:, :-1], (1, 0), value=-1)
     kept = (symbols != before) & (symbols != PADDING) & (steps < n_steps[:, None])
-    sizes = kept.sum(dim=1)
-    text = torch.full((len(symbols), symbols.shape[1] + 2), PADDING, device=symbols.device)
-    text[:, 0] = START
     rows, places = kept.nonzero(as_tuple=True)
-    text[rows, kept.cumsum(dim=1)[rows, places]] = symbols[rows, places]
-    text[torch.arange(len(text), device=text.device), sizes + 1] = STOP
-    return text
+    texts = torch.full_like(symbols, PADDING)
+    texts[rows, kept.cumsum(dim=1)[rows, places] - 1] = symbols[rows, places]
+    return _framed(texts, kept.sum(dim=1))
+
+
+def best_prefix(logits: Tensor, n_steps: Tensor, beams: int) -> Tensor:
+    """CTC's likeliest text among those that `beams` prefixes a clip lead to (see `prefixes`); shapes as `best_path`.
+
+    A text is as likely as all its alignments together; the best path looks at a single one. Raises ValueError for
+    less than one beam.
+    """
+    texts, sizes, _ = prefixes(logits, n_steps, beams)
+    return _framed(texts[:, 0], sizes[:, 0])
+
+
+@torch.no_grad()
+def prefixes(logits: Tensor, n_steps: Tensor, beams: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Prefix beam search over CTC's steps (Hannun et al. 2014, algorithm 1, without its language model).
+
+    logits (batch, steps, n_symbols), n_steps (batch,) -> texts (batch, beams, steps) int64 with PADDING, the blank,
+    behind each; sizes (batch, beams) int64; log-probabilities (batch, beams), best first. They are sums over the
+    alignments whose prefixes all stayed among the `beams` likeliest of their step: with enough beams, over all. Where
+    there are fewer texts than beams the rest have -inf and mean nothing.
+    """
+    if beams < 1:
+        raise ValueError(f"beams {beams} is not at least 1")
+    gains = logits.float().log_softmax(dim=-1)
+    n, length, n_symbols = gains.shape
+    device = gains.device
+    idle = torch.full((n_symbols,), -torch.inf, device=device)
+    idle[PADDING] = 0  # behind a clip's end nothing but a sure blank: its prefixes stay as they are
+    behind = torch.arange(length, device=device) >= n_steps[:, None]
+    gains = torch.where(behind[..., None], idle, gains)
+    texts = torch.full((n, beams, length), PADDING, device=device)
+    sizes = torch.zeros(n, beams, dtype=torch.int64, device=device)
+    by_symbol = torch.full((n, beams), -torch.inf, device=device)  # the alignments ending with the prefix's last symbol
+    by_blank = by_symbol.clone()  # those ending with a blank
+    by_blank[:, 0] = 0  # all beams begin alike: only one of them counts
+    rows = torch.arange(n, device=device)[:, None]
+    for t in range(length):
+        gain = gains[:, t, None]  # (batch, 1, n_symbols)
+        last = texts.gather(2, (sizes - 1).clamp(min=0)[..., None])  # (batch, beams, 1), PADDING of the empty prefix
+        is_last = torch.nn.functional.one_hot(last[..., 0], n_symbols).bool()
+        totals = torch.logaddexp(by_blank, by_symbol)
+        # A repetition of the last symbol is a new one only after a blank; the empty prefix has no symbol to repeat.
+        longer = torch.where(is_last, by_blank[..., None], totals[..., None]) + gain  # (batch, beams, n_symbols)
+        same_by_blank = totals + gain[..., PADDING]
+        same_by_symbol = by_symbol + gain.expand_as(longer).gather(2, last)[..., 0]
+        # What makes one prefix longer may be another that is there already: its share goes over to that one.
+        known = texts[..., : t + 1]  # no prefix is longer than t
+        shortened = known.scatter(2, (sizes - 1).clamp(min=0)[..., None], PADDING)
+        child = (shortened[:, :, None] == known[:, None]).all(dim=3)  # (batch, child, parent)
+        alive = totals > -torch.inf
+        child &= (alive & (sizes > 0))[:, :, None] & alive[:, None]
+        share = longer.gather(2, last.mT.expand(-1, beams, -1)).mT.masked_fill(~child, -torch.inf)
+        same_by_symbol = torch.logaddexp(same_by_symbol, share.amax(dim=2))  # a prefix has one parent
+        moved = child.mT.float() @ is_last.float() > 0  # (batch, parent, n_symbols)
+        longer = longer.masked_fill(moved, -torch.inf)
+        # The blank's place among the symbols is for the prefix that stays as it is.
+        longer[..., PADDING] = torch.logaddexp(same_by_blank, same_by_symbol)
+        best = longer.flatten(1).topk(beams)
+        parents, symbols = best.indices // n_symbols, best.indices % n_symbols
+        stays = symbols == PADDING
+        by_blank = torch.where(stays, same_by_blank[rows, parents], -torch.inf)
+        by_symbol = torch.where(stays, same_by_symbol[rows, parents], best.values)
+        texts, sizes = texts[rows, parents], sizes[rows, parents]
+        texts = texts.scatter(2, sizes[..., None], symbols[..., None])
+        sizes = sizes + ~stays
+    return texts, sizes, torch.logaddexp(by_blank, by_symbol)
+
+
+def _framed(texts: Tensor, sizes: Tensor) -> Tensor:
+    """START and STOP around texts (batch, length) of so many symbols: (batch, length + 2)."""
+    framed = torch.nn.functional.pad(texts, (1, 1), value=PADDING)
+    framed[:, 0] = START
+    framed[torch.arange(len(framed), device=framed.device), sizes + 1] = STOP
+    return framed

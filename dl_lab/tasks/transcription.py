@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dl_lab.tasks.decoding import beam, best_path, greedy
+from dl_lab.tasks.decoding import beam, best_path, best_prefix, greedy
 from dl_lab.tasks.text_similarity import compared
 from dl_lab.types import PADDING, START, STOP, Ratio, SpeechBatch, Tally
 
@@ -67,11 +67,14 @@ class ConnectionistTranscription:
     """Connectionist temporal classification (Graves et al. 2006, eq. 14) of a `SpeechCTC`; PADDING is the blank.
 
     The loss is -log p(text) over its length, averaged over clips (torch's mean); infinite where a clip has fewer
-    steps than its text needs. Judged by the best path. augment: as in `Transcription`.
+    steps than its text needs. Judged by the text it writes. beams: 1 is the best path; more search over prefixes (see
+    `prefixes`). augment: as in `Transcription`.
     """
 
-    def __init__(self, augment: Augment | None = None) -> None:
-        self.augment = augment
+    def __init__(self, beams: int = 1, augment: Augment | None = None) -> None:
+        if beams < 1:
+            raise ValueError(f"beams {beams} is not at least 1")
+        self.beams, self.augment = beams, augment
 
     def loss(self, model: nn.Module, batch: SpeechBatch) -> tuple[Tensor, Tally]:
         logits, n_steps = model(augmented(batch, self.augment), batch.n_frames)
@@ -82,12 +85,15 @@ class ConnectionistTranscription:
         logits, n_steps = model(batch.features, batch.n_frames)
         size = len(batch.tokens)
         loss = Ratio(self._loss(logits, n_steps, batch).detach() * size, size)
-        return {"loss": loss, **compared(best_path(logits, n_steps), batch.tokens)}
+        return {"loss": loss, **compared(self._text(logits, n_steps), batch.tokens)}
 
     @torch.no_grad()
     def write(self, model: nn.Module, batch: SpeechBatch) -> Tensor:
         """As `Transcription.write`."""
-        return best_path(*model(batch.features, batch.n_frames))
+        return self._text(*model(batch.features, batch.n_frames))
+
+    def _text(self, logits: Tensor, n_steps: Tensor) -> Tensor:
+        return best_path(logits, n_steps) if self.beams == 1 else best_prefix(logits, n_steps, self.beams)
 
     def _loss(self, logits: Tensor, n_steps: Tensor, batch: SpeechBatch) -> Tensor:
         text = (batch.tokens != PADDING) & (batch.tokens != START) & (batch.tokens != STOP)

@@ -101,6 +101,14 @@ def test_odd_recordings_are_transcribed(transcribe, samples, rate):
     assert row.keys() == {"start", "end", "text"}
 
 
+def test_a_finished_run_predicts_by_beam_search(transcribe):
+    """The predictor asks its task, and the task searches."""
+    samples = spoken("some words", seed=0)
+    assert transcribe(samples, "task.beams=1") == transcribe(samples)
+    (row,) = transcribe(samples, "task.beams=5")
+    assert row.keys() == {"start", "end", "text"}
+
+
 def test_a_long_recording_comes_in_pieces(transcribe):
     samples = np.concatenate([spoken("abc", seed=0)] * 4)
     pieces = transcribe(samples, "seconds=0.5")

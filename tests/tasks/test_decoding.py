@@ -1,4 +1,4 @@
-"""Decoding: greedy and beam search against exhaustive search and the prefix read again; CTC's best path by hand."""
+"""Decoding: greedy and beam search, over a decoder and over CTC, against exhaustive search."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dl_lab.models.speech import SpeechEncoder, SpeechToText
 from dl_lab.models.text_decoders import AttentionDecoder, RecurrentDecoder
-from dl_lab.tasks.decoding import beam, best_path, greedy
+from dl_lab.tasks.decoding import beam, best_path, best_prefix, greedy, prefixes
 from dl_lab.types import PADDING, START, STOP
 
 N_SYMBOLS, LENGTH, SEED = 6, 3, 3
@@ -120,6 +120,87 @@ def test_the_best_path_merges_and_drops_blanks():
     assert texts[1].tolist() == [START, a, a, STOP, *[PADDING] * 6]  # what lies behind the clip is not read
 
 
+def all_alignments(scores: Tensor) -> dict[tuple[int, ...], float]:
+    """Text -> log-probability, summed over every alignment; scores (steps, n_symbols) of one clip."""
+    steps, n_symbols = scores.shape
+    found: dict[tuple[int, ...], list[Tensor]] = {}
+    for path in itertools.product(range(n_symbols), repeat=steps):
+        text = tuple(symbol for symbol, _ in itertools.groupby(path) if symbol != PADDING)
+        found.setdefault(text, []).append(scores[torch.arange(steps), torch.tensor(path)].sum())
+    return {text: float(torch.stack(parts).logsumexp(dim=0)) for text, parts in found.items()}
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize(("steps", "n_symbols"), [(1, 4), (3, 5), (5, 3), (5, 4)])
+def test_a_wide_prefix_search_finds_every_text_with_its_probability(seed, steps, n_symbols):
+    torch.manual_seed(seed)
+    logits = 2 * torch.randn(2, steps, n_symbols)
+    n_steps = torch.tensor([steps, max(steps - 2, 1)])
+    texts, sizes, scores = prefixes(logits, n_steps, beams=n_symbols**steps)
+    for i, n in enumerate(n_steps.tolist()):
+        expected = all_alignments(logits[i, :n].log_softmax(dim=-1))
+        found = {
+            tuple(row[:size]): score
+            for row, size, score in zip(texts[i].tolist(), sizes[i].tolist(), scores[i].tolist(), strict=True)
+            if score > -torch.inf
+        }
+        assert found.keys() == expected.keys()
+        assert int((scores[i] > -torch.inf).sum()) == len(expected), "a text twice"
+        assert found == pytest.approx(expected, abs=1e-4)
+        best = max(expected, key=expected.__getitem__)
+        assert best_prefix(logits, n_steps, n_symbols**steps)[i].tolist()[: len(best) + 2] == [START, *best, STOP]
+
+
+def test_the_sum_over_alignments_may_beat_the_best_path():
+    """Graves et al. 2006, section 3.2: nothing is the likeliest path, "a" the likeliest text."""
+    blank, a = PADDING, 3
+    scores = torch.full((1, 2, 4), 1e-9).log()
+    scores[0, :, blank], scores[0, :, a] = torch.tensor(0.6).log(), torch.tensor(0.4).log()
+    both = torch.tensor([2])
+    assert best_path(scores, both).tolist() == [[START, STOP, PADDING, PADDING]]  # .36
+    assert best_prefix(scores, both, 4).tolist() == [[START, a, STOP, PADDING]]  # .64
+
+
+def test_where_every_step_is_sure_one_beam_is_the_best_path():
+    torch.manual_seed(0)
+    logits = 50 * torch.nn.functional.one_hot(torch.randint(0, 4, (16, 30)), N_SYMBOLS).float()
+    n_steps = torch.randint(1, 31, (16,))
+    for beams in (1, 5):
+        assert torch.equal(best_prefix(logits, n_steps, beams), best_path(logits, n_steps))
+
+
+@pytest.mark.parametrize("beams", [1, 3, 20])
+def test_a_prefix_search_of_many_clips_is_that_of_each(beams):
+    torch.manual_seed(1)
+    logits, n_steps = 2 * torch.randn(12, 25, N_SYMBOLS), torch.randint(1, 26, (12,))
+    together = best_prefix(logits, n_steps, beams)
+    assert together.shape == (12, 27)
+    assert len(set(map(tuple, together.tolist()))) > 6
+    for i, n in enumerate(n_steps.tolist()):
+        alone = best_prefix(logits[i : i + 1, :n], n_steps[i : i + 1], beams)
+        assert up_to_stop(together[i : i + 1]) == up_to_stop(alone)
+        assert set(together[i, n + 2 :].tolist()) <= {PADDING}
+    noise = torch.randn(12, 25, N_SYMBOLS).masked_fill(torch.arange(25)[:, None] < n_steps[:, None, None], 0)
+    assert torch.equal(best_prefix(logits + 9 * noise, n_steps, beams), together)
+
+
+def test_more_prefixes_find_likelier_texts():
+    """As torch's CTC loss has it; on the whole, since a search that drops prefixes promises nothing for each clip."""
+    torch.manual_seed(2)
+    logits, n_steps = 2 * torch.randn(16, 20, N_SYMBOLS), torch.full((16,), 20)
+    likely = {}
+    for beams in (1, 50):
+        texts, sizes, scores = prefixes(logits, n_steps, beams)
+        loss = torch.nn.functional.ctc_loss(
+            logits.log_softmax(dim=-1).transpose(0, 1), texts[:, 0], n_steps, sizes[:, 0], PADDING, "none"
+        )
+        assert (scores[:, 0] <= -loss + 1e-4).all(), "more than all alignments"
+        likely[beams] = -loss
+    assert likely[50].mean() > likely[1].mean() + 0.1
+
+
 def test_a_search_without_beams_is_refused(model, clips):
     with pytest.raises(ValueError, match="beams 0"):
         beam(model, *clips, LENGTH, 0)
+    with pytest.raises(ValueError, match="beams 0"):
+        prefixes(torch.zeros(1, 2, 4), torch.tensor([2]), 0)

@@ -147,3 +147,14 @@ def test_the_beam_is_used(batch):
     assert any(len(ended(row)) > 2 for row in one.tolist())
     with pytest.raises(ValueError, match="beams 0"):
         Transcription(**{**PLAIN, "beams": 0})
+
+
+def test_the_prefix_search_is_used(batch):
+    """In writing and in measuring; of two nearly sure frames' alignments it counts all (see test_decoding)."""
+    net = model("ctc").eval()
+    torch.nn.init.normal_(net.head.weight, std=0.3)
+    one, many = (ConnectionistTranscription(beams=beams) for beams in (1, 20))
+    assert not torch.equal(one.write(net, batch), many.write(net, batch))
+    assert read_tally(many.measure(net, batch._replace(tokens=many.write(net, batch))))["cer"] == 0
+    with pytest.raises(ValueError, match="beams 0"):
+        ConnectionistTranscription(beams=0)
