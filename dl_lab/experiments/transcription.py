@@ -17,8 +17,9 @@ from dl_lab.datasets.lj_speech import Clip
 from dl_lab.datasets.ragged_column import RaggedColumn
 from dl_lab.experiments.fit import Fit
 from dl_lab.run import Run
-from dl_lab.tasks.text_similarity import compared, ended
+from dl_lab.tasks.text_similarity import compared
 from dl_lab.training.learners import GradientLearner
+from dl_lab.training.transcripts import aligned, draw_alignments, markdown, side_by_side
 from dl_lab.types import Metrics, SpeechBatch, Tally, UserError, add_tallies, read_tally
 
 Drawn = tuple[Any, list[dict[str, Any]]]
@@ -58,11 +59,10 @@ class Transcribe(Fit[GradientLearner]):
         rows: list[dict[str, Any]] = []
         tally: Tally = {}
         for batch in self._batches(split, len(clips)):
-            for own, spoken in zip(task.write(self.learner.model, batch), batch.tokens, strict=True):
-                near = compared(own[None], spoken[None])
-                tally = add_tallies(tally, near)
-                about = {"clip": clips[len(rows)].name, "spoken": decode(spoken.tolist())}
-                rows.append({**about, "written": decode(own.tolist()), **read_tally(near)})
+            written = task.write(self.learner.model, batch)
+            names = [clip.name for clip in clips[len(rows) : len(rows) + len(written)]]
+            rows += side_by_side(names, written, batch.tokens)
+            tally = add_tallies(tally, compared(written, batch.tokens))
         return rows, tally
 
     def _batches(self, split: str, n: int, size: int = 16) -> Iterator[SpeechBatch]:
@@ -80,27 +80,15 @@ class Transcribe(Fit[GradientLearner]):
         clips: list[Clip] = self.dataset.extras["clips"]["test"][: self.n_shown]
         spectra, alignments, texts = [], [], []
         for batch in self._batches("test", len(clips), size=1):
-            n_frames = int(batch.n_frames)
-            text = task.write(model, batch)
-            text = text[:, : len(ended(text[0].tolist()))]
-            with torch.no_grad():
-                looked = model.alignment(batch.features, batch.n_frames, text)
-            spectra.append(batch.features[0, :n_frames].T)
-            alignments.append(looked[0, ..., : (n_frames + 1) // 2])
-            texts.append(text[0].tolist())
+            looked, text = aligned(model, batch, task.write(model, batch))
+            spectra.append(batch.features[0, : int(batch.n_frames)].T)
+            alignments.append(looked)
+            texts.append(text)
         titles = [f"{clip.name}: {decode(text)}" for clip, text in zip(clips, texts, strict=True)]
         run.figure("spectrograms", *draw_spectrograms(spectra, titles, second))
         run.figure("alignments", *draw_alignments(alignments, texts, [clip.name for clip in clips], second / 2))
         for clip in clips:
             run.audio(clip.name, clip.samples(), self.dataset.extras["sample_rate"])
-
-
-def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Target over transcript, clip by clip."""
-    lines = ["| clip | | cer |", "|---|---|---|"]
-    for row in rows:
-        lines += [f"| {row['clip']} | {row['spoken']} | |", f"| | **{row['written']}** | {row['cer']:.2f} |"]
-    return "\n".join(lines)
 
 
 # -- figures ------------------------------------------------------------------------------------------------------
@@ -119,33 +107,6 @@ def draw_spectrograms(spectra: Sequence[Tensor], titles: Sequence[str], second: 
         name, quarter = title.partition(":")[0], max(round(second / 4), 1)
         means = [float(part.mean()) for part in spectrum.split(quarter, dim=1)]
         rows += [{"clip": name, "second": i * quarter / second, "level": mean} for i, mean in enumerate(means)]
-    return figure, rows
-
-
-def draw_alignments(
-    alignments: Sequence[Tensor], texts: Sequence[Sequence[int]], names: Sequence[str], second: float
-) -> Drawn:
-    """Where each written symbol looked, (heads, symbols, steps) a clip: a panel for each head; rows: the peaks.
-
-    texts: START and the symbols; second: in steps.
-    """
-    heads = max(len(looked) for looked in alignments)
-    titles = [f"{name}, head {head + 1}" if heads > 1 else name for name in names for head in range(heads)]
-    figure, grid = plots.small_multiples(titles, heads, "seconds", "symbol written", size=(4.6, 2.8))
-    rows = []
-    for i, (looked, text) in enumerate(zip(alignments, texts, strict=True)):
-        symbols = [decode([number]) or ">" for number in text[1:]]
-        for head, weights in enumerate(looked):
-            axis = grid[i * heads + head]
-            extent = (0, weights.shape[1] / second, weights.shape[0] - 0.5, -0.5)
-            axis.imshow(weights.numpy(), aspect="auto", cmap="viridis", extent=extent, vmin=0)
-            if len(symbols) <= 20:
-                axis.set_yticks(range(len(symbols)), symbols)
-            rows += [
-                {"clip": names[i], "head": head + 1, "place": place, "symbol": symbol}
-                | {"second": int(row.argmax()) / second, "weight": float(row.max())}
-                for place, (symbol, row) in enumerate(zip(symbols, weights, strict=True))
-            ]
     return figure, rows
 
 
