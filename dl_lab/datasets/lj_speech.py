@@ -157,7 +157,7 @@ def read_metadata(folder: Path, skip: Sequence[str]) -> tuple[list[Clip], Counte
     path, wavs = folder / "metadata.csv", folder / "wavs"
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-        there = {file.stem: file for file in sorted(wavs.iterdir()) if file.suffix == ".wav"}
+        there = {file.stem: file for file in sorted(wavs.iterdir()) if file.suffix == ".wav" and file.is_file()}
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{folder} cannot be read as LJ Speech: {error}.") from error
     clips, seen, skipped = [], set(), Counter[str]()

@@ -106,6 +106,23 @@ def test_other_rates_and_stereo_are_converted(wav):
     assert abs(float(samples.abs().max()) - 0.88) < 0.02  # the mean of both
 
 
+@pytest.mark.parametrize("rate", [22_049, 44_101, 11_127, 7, 1])
+def test_a_rate_without_a_small_ratio_is_converted_too(wav, rate):
+    """Exactly, 22,049 Hz would take a filter of gigabytes."""
+    samples = read_any(wav(samples=np.sin(2 * np.pi * 440 * np.arange(rate) / rate), rate=rate), RATE)
+    if rate > 1000:
+        assert len(samples) == pytest.approx(RATE, rel=1e-3)
+        assert int(torch.fft.rfft(samples, n=RATE).abs().argmax()) == 440
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_025, 16_000, 32_000, 44_100, 48_000, 96_000, 192_000])
+def test_common_rates_are_converted_exactly(wav, noise, rate):
+    from torchaudio.functional import resample
+
+    path = wav(rate=rate)
+    assert torch.equal(read_any(path, RATE), resample(torch.from_numpy(read_wav(path)), rate, RATE))
+
+
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_24", "FLOAT", "ULAW"])
 def test_a_new_file_may_have_any_encoding(wav, noise, subtype):
     assert len(read_any(wav(subtype=subtype), RATE)) == len(noise)

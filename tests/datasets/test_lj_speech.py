@@ -169,6 +169,19 @@ def test_a_fault_names_the_clip_or_is_skipped_and_counted(corpus, load, kind, tm
         load()
 
 
+@pytest.mark.parametrize("what", ["a link to nothing", "a folder"])
+def test_what_only_looks_like_a_recording_is_none(corpus, load, what):
+    path = corpus / "wavs" / "LJ001-0004.wav"
+    path.unlink()
+    if what == "a folder":
+        path.mkdir()
+    else:
+        path.symlink_to(corpus / "nothing.wav")
+    with pytest.raises(UserError, match=r"there is no wavs/LJ001-0004.wav"):
+        load()
+    assert "1 without a recording skipped" in load(skip=["no_audio"]).note
+
+
 def test_after_a_skipped_clip_features_still_belong_to_their_clip(corpus, load):
     damage(corpus, "damaged")
     dataset = load(skip=["damaged"])
