@@ -167,7 +167,11 @@ def expand(composer: configs.Composer, options: argparse.Namespace) -> grid.Grid
     """The grid, or the space of a search: of the command line, of `sweep=` and of `hydra.sweeper.params`."""
     overrides = [word for word in options.overrides if not word.startswith("hydra.mode=")]
     flags = {name: getattr(options, name) for name in FLAGS}
-    base = composer.load(grid.expand(composer.loader, overrides, {}, None, searching=True).fixed)
+    fixed = grid.expand(composer.loader, overrides, {}, None, searching=True).fixed
+    try:
+        base = composer.load(fixed)
+    except ConfigError:  # perhaps a key of what swept experiments choose: the jobs will tell whether it is wrong
+        base = composer.load([word for word in fixed if not _is_of_jobs_only(word)])
     params = base.hydra.sweeper.get("params") or {}
     named = {word.partition("=")[0] for word in overrides}
     overrides += [f"{key}={value}" for key, value in params.items() if key not in named]
@@ -179,6 +183,12 @@ def expand(composer: configs.Composer, options: argparse.Namespace) -> grid.Grid
     if expanded.pruner and not expanded.search:
         raise ConfigError("pruner= is for a search: add search=tpe, or search=grid to prune a grid.")
     return expanded
+
+
+def _is_of_jobs_only(word: str) -> bool:
+    """Whether an override sets a key that says nothing about how a sweep is run: dataset.pad_frames=null."""
+    head, dot, _ = word.lstrip("+~").partition("=")[0].partition(".")
+    return bool(dot) and head not in ("hydra", "sweep", *configs.SWEEP_GROUPS)
 
 
 def make_plan(composer: configs.Composer, options: argparse.Namespace, expanded: grid.Grid) -> plan.Sweep:

@@ -14,6 +14,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dl_lab import config as configs
+from dl_lab.commands import sweep as command
+from dl_lab.sweeps import families
+from dl_lab.types import ConfigError
+
 FAST = [
     "dataset.source=generated",
     "dataset.n_generated=512",
@@ -246,6 +251,23 @@ def test_a_wrong_job_is_found_before_any_starts(tmp_path):
     assert code == 2
     assert "Job 1" in text
     assert not list(tmp_path.glob("outputs/sweeps/*/*/*/status.json"))
+
+
+@pytest.mark.parametrize("what", ["sweep=speech", "experiment=lj_speech_lstm,lj_speech_ctc"])
+def test_a_fixed_key_may_be_one_that_only_the_swept_experiments_have(what):
+    """dataset.pad_frames is no key of the default config's digits."""
+    composer = configs.Composer()
+    for word, wrong in (("dataset.pad_frames=null", ""), ("dataset.pad_frame=null", "Did you mean dataset.pad_frames")):
+        expanded = command.expand(composer, command.parse([what, word, "lanes=1"]))
+        assert expanded.fixed == [word, "lanes=1"]
+        jobs = [[*expanded.fixed, *job] for job in expanded.jobs()]
+        assert len(jobs) > 1
+        if not wrong:
+            composed = families.compose_all(composer.compose, composer.groups(), jobs)
+            assert {one.config["dataset"]["pad_frames"] for one in composed} == {None}
+            continue
+        with pytest.raises(ConfigError, match=wrong):
+            families.compose_all(composer.compose, composer.groups(), jobs)
 
 
 def test_a_rate_that_the_optimizer_refuses_is_found_before_any_job_starts(tmp_path):
