@@ -37,7 +37,8 @@ class GradientLearner:
     to the gradient of the whole batch. clip_norm: largest L2 norm of the whole gradient. precision: autocast of
     the forward pass (fp16 with loss scaling). channels_last: images in that memory order (same values).
     out_of_memory: "halve" doubles `accumulation` and repeats the batch when the device's memory is full, down to
-    micro-batches of one item: the effective batch stays, batch normalisation sees smaller ones.
+    micro-batches of one item: the effective batch stays, batch normalisation sees smaller ones. An evaluation
+    whose batch does not fit is split likewise (`evaluation_parts` in the notes).
     lr_factors: discriminative learning rates (Howard and Ruder, arXiv 1801.06146, section 3.2): parameters whose name
     starts with a key (a module's dotted name) learn at that multiple of the optimizer's lr, the longest key counts;
     all others at 1. Raises ValueError for a key that is no trained part; UserError, at the latest when a fit starts,
@@ -72,6 +73,7 @@ class GradientLearner:
         self.planned = scheduler if scheduler and schedule_every == "step" and _wants_total(scheduler) else None
         self.scheduler = self._scheduled(scheduler) if scheduler and not self.planned else None
         self.schedule_every, self.clip_norm, self.accumulation = schedule_every, clip_norm, accumulation
+        self.evaluation_parts = 1
         self.precision, self.channels_last, self.out_of_memory = precision, channels_last, out_of_memory
         self.step = plain_step(self.optimizer)
         self.scaler: GradScaler | None = None  # fp16 on a GPU only
@@ -140,7 +142,7 @@ class GradientLearner:
         if not self.model.training:
             self.model.train()
         tally: Tally = {}
-        parts = list(self._micro_batches(batch))
+        parts = list(self._micro_batches(batch, self.accumulation))
         for i, (part, share) in enumerate(parts, 1):
             with nullcontext() if i == len(parts) else self._unsynced():
                 with self._autocast():
@@ -169,8 +171,20 @@ class GradientLearner:
     def evaluate(self, batch: Batch) -> Tally:
         if self.model.training:
             self.model.eval()
-        with self._autocast():
-            return self.task.measure(self.forward, self._laid_out(batch))
+        while True:
+            try:
+                tally: Tally = {}
+                for part, _ in self._micro_batches(batch, self.evaluation_parts):
+                    with self._autocast():
+                        own = self.task.measure(self.forward, part)
+                    tally = add_tallies(tally, own) if tally else own
+                return tally
+            except torch.OutOfMemoryError:
+                if self.out_of_memory == "raise" or self.evaluation_parts >= len(batch[0]):
+                    raise
+                self.evaluation_parts *= 2
+                size = -(-len(batch[0]) // self.evaluation_parts)
+                warnings.warn(f"Out of memory: evaluation in batches of {size} from now on.", stacklevel=2)
 
     @torch.no_grad()
     def predict(self, batch: Batch, module: nn.Module | None = None) -> Any:
@@ -180,12 +194,12 @@ class GradientLearner:
         with self._autocast():
             return (module or self.forward)(*self._laid_out(batch)[:-1])
 
-    def _micro_batches(self, batch: Batch) -> Iterable[tuple[Batch, float]]:
+    def _micro_batches(self, batch: Batch, n_parts: int) -> Iterable[tuple[Batch, float]]:
         """The parts of a batch and each one's share of its mean."""
-        if self.accumulation == 1:
+        if n_parts == 1:
             return [(self._laid_out(batch), 1)]
         size = len(batch[0])
-        parts = zip(*[column.tensor_split(min(self.accumulation, size)) for column in batch], strict=True)
+        parts = zip(*[column.tensor_split(min(n_parts, size)) for column in batch], strict=True)
         return [(self._laid_out(type(batch)(*part)), len(part[0]) / size) for part in parts]
 
     def _laid_out(self, batch: Batch) -> Batch:
@@ -205,7 +219,8 @@ class GradientLearner:
     def notes(self) -> dict[str, Any]:
         """What a record of the run must say about how it was trained."""
         several = {"processes": self.n_processes} if self.n_processes > 1 else {}
-        return {"accumulation": self.accumulation, **several}
+        evaluated = {"evaluation_parts": self.evaluation_parts} if self.evaluation_parts > 1 else {}
+        return {"accumulation": self.accumulation, **evaluated, **several}
 
     def rates(self) -> Metrics:
         groups = self.optimizer.param_groups

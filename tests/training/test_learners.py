@@ -76,16 +76,31 @@ def test_a_full_memory_halves_the_micro_batch_and_changes_nothing_else(model):
     assert narrow.sizes == [3, 3, 3, 3], "the next batch starts with the size that fitted"
 
 
-def test_a_memory_that_cannot_hold_one_item_is_an_error(model):
+def test_a_full_memory_halves_the_batch_of_an_evaluation_too(model):
+    narrow = Narrow(model, most=3)
+    learner = learner_of(narrow)
+    with pytest.warns(UserWarning, match="Out of memory: evaluation in batches of [63] from now on"):
+        tally = learner.evaluate(batch_of(11))
+    assert read_tally(tally) == pytest.approx(read_tally(learner_of(model).evaluate(batch_of(11))), rel=1e-5)
+    assert learner.notes() == {"accumulation": 1, "evaluation_parts": 4}
+    narrow.sizes.clear()
+    learner.evaluate(batch_of(11))
+    assert narrow.sizes == [3, 3, 3, 2], "the next batch starts with the size that fitted"
+
+
+@pytest.mark.parametrize("step", ["update", "evaluate"])
+def test_a_memory_that_cannot_hold_one_item_is_an_error(model, step):
+    learner = learner_of(Narrow(model, most=0))
     with pytest.warns(UserWarning, match="Out of memory"), pytest.raises(torch.OutOfMemoryError):
-        learner_of(Narrow(model, most=0)).update(batch_of(4))
+        getattr(learner, step)(batch_of(4))
 
 
 def test_out_of_memory_raise(model):
     learner = learner_of(Narrow(model, most=3), out_of_memory="raise")
-    with pytest.raises(torch.OutOfMemoryError):
-        learner.update(batch_of(12))
-    assert learner.accumulation == 1
+    for step in (learner.update, learner.evaluate):
+        with pytest.raises(torch.OutOfMemoryError):
+            step(batch_of(12))
+    assert learner.accumulation == learner.evaluation_parts == 1
 
 
 def test_accumulation_survives_a_checkpoint(model):
