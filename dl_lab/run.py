@@ -167,7 +167,8 @@ class Run:
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
         """Status running, with a heartbeat, until the block ends: done, interrupted, pruned, failed (and why)."""
-        self.status.pop("error", None)
+        for ended_by in ("error", "reason"):  # of an earlier start
+            self.status.pop(ended_by, None)
         self.set_status("running", started=now(), pid=os.getpid(), host=socket.gethostname())
         stop = threading.Event()
         heart = threading.Thread(target=self._beat, args=(stop,), daemon=True)

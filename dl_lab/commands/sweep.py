@@ -374,6 +374,8 @@ def _observe(shown: view.View, sweep: plan.Sweep, event: Mapping[str, Any], more
             more.ended(shown.jobs[event["job"]])
         if event["status"] == Pruned.exit_code:
             error = f"pruned {status.get('reason', '')}"
+        elif event["status"] == Interrupted.exit_code:
+            error = str(status.get("reason", ""))
         elif event["status"] != 0:
             error = _said(status.get("error", {}))
         else:

@@ -35,6 +35,7 @@ class Ray:
         self.address, self.cpus = address, cpus
         self.reserved = {"num_cpus": cpus, "num_gpus": gpus, "resources": dict(resources or {})}
         self._tasks: dict[Any, int] = {}  # reference -> job
+        self.trouble = ""
 
     def open(self, folder: Path, name: str) -> str:
         try:

@@ -7,6 +7,7 @@ interpreter of its own. What became of a job is read from its run folder, so the
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -34,6 +35,11 @@ from dl_lab.types import Interrupted, Pruned, UserError
 PROGRESS_SECONDS = 1.0
 SETTLE_SECONDS = 5.0  # until a shared file system shows the last status of a job that has ended
 STATUSES = {"done": 0, "failed": 1, "interrupted": Interrupted.exit_code, "pruned": Pruned.exit_code}
+OVER = ("done", "failed", "pruned")  # states that a job reaches by itself
+
+
+class ClusterAway(UserError):
+    """The cluster does not answer now; it may later."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,7 @@ class Engine(Protocol):
     """A cluster's queue."""
 
     cpus: int
+    trouble: str  # why the cluster does not answer; "" while it does
 
     def open(self, folder: Path, name: str) -> str:
         """Connect, and end what an earlier start of this sweep left in the queue; returns a line about it, or "".
@@ -59,7 +66,7 @@ class Engine(Protocol):
         ...
 
     def submit(self, tasks: Sequence[Task]) -> None:
-        """Queue jobs. Raises UserError where the cluster refuses them."""
+        """Queue jobs. Raises UserError where the cluster refuses them, ClusterAway where it does not answer."""
         ...
 
     def ended(self) -> dict[int, str]:
@@ -78,6 +85,9 @@ class Engine(Protocol):
 def supervise(task: Task) -> int:
     """On a node: run a prepared run folder in a new interpreter; its exit status. KeyboardInterrupt asks it to stop."""
     with open(Path(task.folder) / "job.log", "ab") as log:
+        _wait_for_turn(Path(task.folder), log.fileno())
+        if (state := state_of(Path(task.folder))) in ("done", "failed"):
+            return STATUSES[state]
         child = subprocess.Popen(
             [sys.executable, "-m", "dl_lab.commands._start", task.folder, "1"],
             cwd=task.working_folder,
@@ -97,6 +107,23 @@ def supervise(task: Task) -> int:
         except KeyboardInterrupt:
             child.terminate()
             deadline = deadline or time.monotonic() + GRACE_SECONDS
+
+
+def _wait_for_turn(folder: Path, log: int) -> None:
+    """Be the only one in the run folder: a cluster that forgot that a job runs, or lost its node, starts it once more.
+
+    The processes of a job hold the lock with their log, and the kernel lets go of it when they are gone.
+    """
+    while True:
+        try:
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if state_of(folder) not in ("queued", "running"):
+                return  # the job itself has ended: what holds its log is something that it left behind
+            time.sleep(0.5)
+        except OSError:
+            return  # a file system without locks
 
 
 def _as_child() -> None:
@@ -119,6 +146,7 @@ class Cluster:
     _flying: dict[int, Path] = field(default_factory=dict)
     _epochs: dict[int, int] = field(default_factory=dict)
     _lanes: dict[int, int] = field(default_factory=dict)  # of the jobs that were seen running
+    _gone: dict[int, tuple[str, float]] = field(default_factory=dict)  # what the engine no longer has: where, since
 
     def run(self, jobs: Sequence[int], orders: Mapping[int, Mapping[str, Any]]) -> dict[int, int]:
         """Job -> exit status, for every job that ended; those never started are left out."""
@@ -136,10 +164,13 @@ class Cluster:
                         self.engine.stop(kill=True)
                     if not stopping_since:
                         self._fill(waiting, known)
-                    if not self._flying:
+                    if not self._flying and (stopping_since or not waiting):
                         return statuses
-                    for job, where in self.engine.ended().items():
-                        status = self._status(job, where, cancelled=bool(stopping_since))
+                    self._look()
+                    for job in list(self._gone):
+                        status = self._status(job, cancelled=bool(stopping_since))
+                        if status is None:
+                            continue
                         self._end(job, status, statuses)
                         if status not in NOT_FAILED and self.stop_on_failure:
                             waiting.clear()
@@ -168,10 +199,13 @@ class Cluster:
         tasks = [Task(job, str(folder), os.getcwd(), self._environment(orders[job])) for job, folder in folders.items()]
         try:
             self.engine.submit(tasks)
-        except UserError:
+        except UserError as error:
             for folder in folders.values():
                 if state_of(folder) == "queued":  # made for this; what has a checkpoint stays
                     shutil.rmtree(folder)
+            if isinstance(error, ClusterAway):
+                waiting[:0] = chosen
+                return
             raise
         self._flying |= folders
         for job in chosen:
@@ -188,23 +222,33 @@ class Cluster:
         own = {name: value for name, value in os.environ.items() if name.startswith("DL_LAB_")}
         return {**own, **dict.fromkeys(THREAD_VARIABLES, threads), "OMP_WAIT_POLICY": "PASSIVE"}
 
+    def _look(self) -> None:
+        """Take in what has left the queue, and say when the cluster stops answering or answers again."""
+        before = self.engine.trouble
+        now = time.monotonic()
+        self._gone |= {job: (where, now) for job, where in self.engine.ended().items()}
+        if bool(self.engine.trouble) != bool(before):
+            self.observe({"event": "trouble", "message": self.engine.trouble})
+
     def _end(self, job: int, status: int, statuses: dict[int, int]) -> None:
         statuses[job] = status
         if job not in self._lanes:
             self._start(job)
         self.observe({"event": "exit", "job": job, "status": status, "lane": self._lanes.pop(job)})
-        del self._flying[job]
+        del self._flying[job], self._gone[job]
 
-    def _status(self, job: int, where: str, cancelled: bool) -> int:
-        """What became of a job that the engine no longer has."""
-        folder = self._flying[job]
-        until = time.monotonic() + SETTLE_SECONDS
-        while (state := state_of(folder)) in ("running", "queued") and not cancelled and time.monotonic() < until:
-            time.sleep(0.2)
+    def _status(self, job: int, cancelled: bool) -> int | None:
+        """What became of a job that the engine no longer has; None while that is not certain."""
+        folder, (where, since) = self._flying[job], self._gone[job]
+        state, settled = state_of(folder), time.monotonic() - since > SETTLE_SECONDS
         if state in STATUSES:
             return STATUSES[state]
+        if state == "running" and not (cancelled and settled):  # it beats: the engine has forgotten it, or is ahead
+            return None
         if cancelled and state == "queued":
             return 130
+        if not settled and not cancelled:
+            return None
         if state in ("running", "killed", "queued"):  # what is missing in its record is said by the one who knows it
             message = f"it did not start ({where})" if state == "queued" else f"killed on its node ({where})"
             status = read_json(folder / "status.json") or {}

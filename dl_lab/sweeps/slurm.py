@@ -6,13 +6,15 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dl_lab.sweeps.remote import Task, supervise
+from dl_lab.run import is_alive, read_json, to_json, write_atomic
+from dl_lab.sweeps.remote import OVER, ClusterAway, Task, supervise
 from dl_lab.types import UserError
 
 POLL_SECONDS = 1.0  # between two looks at the queue, for a few jobs; `_pause` waits longer for many
@@ -43,6 +45,8 @@ class Slurm:
     ) -> None:
         if timeout_min < 1 or cpus < 1 or gpus < 0 or mem_gb <= 0:
             raise ValueError("timeout_min and cpus must be at least 1, gpus at least 0, mem_gb above 0")
+        if not 0 <= warning_s < 60 * timeout_min:
+            raise ValueError("warning_s must be shorter than timeout_min: a job would be told to save as it starts")
         self.cpus, self.max_requeues = cpus, max_requeues
         self.parameters: dict[str, Any] = {
             "time": timeout_min,
@@ -59,6 +63,8 @@ class Slurm:
         self.options = dict(options or {})
         self._ids: dict[int, str] = {}  # job -> SLURM's id, "12" or "12_3", of those not seen to have ended
         self._looked = 0.0
+        self._unheard: bool | None = None  # a `stop` (its kill) that the controller was not there to hear
+        self.trouble = ""
 
     def open(self, folder: Path, name: str) -> str:
         try:
@@ -88,6 +94,8 @@ class Slurm:
             with executor.batch():
                 jobs = [executor.submit(SlurmJob(task)) for task in tasks]
         except (FailedJobError, subprocess.CalledProcessError) as error:
+            if _is_away(str(getattr(error, "stderr", "") or error)):
+                raise ClusterAway("SLURM does not answer.") from None
             raise UserError(f"SLURM refused the jobs: {_last_line(error)}") from None
         new = {task.job: job.job_id for task, job in zip(tasks, jobs, strict=True)}
         self._ids |= new
@@ -100,9 +108,18 @@ class Slurm:
         self._looked = time.monotonic()
         try:
             there = self._listed()
-        except UserError:  # the controller is away or busy; the jobs go on without it
+        except UserError as error:  # the controller is away or busy; the jobs go on without it
+            if self._unheard:
+                raise UserError(
+                    "SLURM does not answer: a process of this sweep waits to cancel its jobs as soon as it does; "
+                    "the same command then goes on with what is left."
+                ) from None
+            self.trouble = str(error)
             time.sleep(POLL_SECONDS)
             return {}
+        self.trouble = ""
+        if self._unheard is not None:
+            self.stop(self._unheard)
         gone = [job for job, id in self._ids.items() if id not in there]
         return {job: f"SLURM job {self._where(self._ids.pop(job))}" for job in gone}
 
@@ -110,15 +127,16 @@ class Slurm:
         ids = list(self._ids.values())
         if not ids:
             return
-        _quietly("scancel", "--state=PENDING", *ids)
         if kill:
-            _quietly("scancel", *ids)
+            heard = _heard("scancel", *ids)
         else:
-            _quietly("scancel", "--signal=TERM", "--state=RUNNING", *ids)
+            heard = _heard("scancel", "--state=PENDING", *ids)
+            heard = heard and _heard("scancel", "--signal=TERM", "--state=RUNNING", *ids)
+        self._unheard = None if heard else kill
 
     def close(self) -> None:
-        if self._ids:
-            _quietly("scancel", *self._ids.values())
+        if self._ids and (self._unheard or not _heard("scancel", *self._ids.values())):
+            return  # the guard outlives this process, and cancels them once the controller is back
         if hasattr(self, "_guarded"):
             with contextlib.suppress(OSError):
                 os.write(self._guarded, b"done\n")
@@ -130,9 +148,12 @@ class Slurm:
     # -- the queue --------------------------------------------------------------------------------------------
 
     def _listed(self) -> dict[str, str]:
-        """Id -> state of all my jobs that are queued or running, an array's one by one."""
+        """Id -> state of this sweep's jobs that are queued or running, an array's one by one.
+
+        By name: a controller that came back without its state gives the old ids to other jobs.
+        """
         try:
-            done = _command("squeue", "--noheader", "--array", "--me", "--format=%i %T")
+            done = _command("squeue", "--noheader", "--array", "--me", f"--name={self.name}", "--format=%i %T")
         except subprocess.TimeoutExpired:
             raise UserError("SLURM does not answer: squeue took too long.") from None
         if done.returncode:
@@ -151,7 +172,7 @@ class Slurm:
             return set()
 
     def _end_older(self, ids: Sequence[str]) -> None:
-        _quietly("scancel", *ids)
+        _heard("scancel", *ids)
         for _ in range(120):
             if not set(ids) & set(self._listed()):
                 return
@@ -186,11 +207,17 @@ def _stand_guard(read: int, write: int) -> None:
         with open(read, encoding="utf-8") as lines:
             words = lines.read().split()
         if words and words[-1] != "done":
-            os.execvp("scancel", ["scancel", *words])
+            os.execvp("sh", ["sh", "-c", CANCEL, "sh", *words])
     finally:
         os._exit(0)
 
 
+CANCEL = """
+for _ in $(seq 3000); do  # some hours, while the controller is away
+    squeue --noheader --me >/dev/null 2>&1 && exec scancel "$@"
+    sleep 5
+done
+"""
 ENDED = ("CANCELLED", "COMPLETED", "FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE")
 
 
@@ -201,22 +228,39 @@ class SlurmJob:
         self.task = task
 
     def __call__(self) -> int:
-        return supervise(self.task)
+        from submitit.core.utils import UncompletedJobError
+
+        try:
+            return supervise(self.task)
+        except UncompletedJobError:  # submitit's handler of the warning raises it here
+            self._say("its time was over, launcher.max_requeues is used up")
+            raise
+        except subprocess.SubprocessError:
+            self._say("its time was over, SLURM did not requeue it")
+            raise
 
     def checkpoint(self, *arguments: Any) -> Any:
         """Let the job finish its step and save; submitit requeues it, and it goes on in the same folder."""
         import submitit
 
-        from dl_lab.run import state_of
-
         pid = next(iter(_children()), None)
         if pid is not None:
             os.kill(pid, signal.SIGTERM)
             for _ in range(600):
-                if state_of(Path(self.task.folder)) not in ("running", "queued"):
+                if not is_alive({"host": socket.gethostname(), "pid": pid}):
                     break
                 time.sleep(0.1)
+        if self._status().get("state") in OVER:  # it had ended by itself when the warning came
+            return None
         return submitit.helpers.DelayedSubmission(SlurmJob(self.task))
+
+    def _status(self) -> dict[str, Any]:
+        return read_json(Path(self.task.folder) / "status.json") or {}
+
+    def _say(self, reason: str) -> None:
+        """Leave word for the sweep of why the job was interrupted."""
+        if (status := self._status()).get("state") == "interrupted":
+            write_atomic(Path(self.task.folder) / "status.json", to_json({**status, "reason": reason}, indent=1))
 
 
 def _children() -> list[int]:
@@ -231,10 +275,16 @@ def _command(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, capture_output=True, text=True, check=False, timeout=COMMAND_SECONDS)
 
 
-def _quietly(*words: str) -> None:
-    """A job that has just ended is no reason to complain."""
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        _command(*words)
+def _heard(*words: str) -> bool:
+    """Whether the controller heard it; a job that has just ended is no reason to complain."""
+    try:
+        return not _is_away(_command(*words).stderr)
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def _is_away(said: str) -> bool:
+    return "Unable to contact slurm controller" in said or "Socket timed out" in said
 
 
 def _last_line(error: Exception) -> str:

@@ -129,6 +129,10 @@ class View:
         if job is None:
             if kind == "stopping":
                 self.console.print("Stopping: every job finishes its step and saves. Ctrl-C again kills them.")
+            elif kind == "trouble" and event["message"]:
+                self.console.print(f"{event['message']} The jobs run on; this waits for it.", highlight=False)
+            elif kind == "trouble":
+                self.console.print("It answers again.")
             return
         if kind == "start":
             self.started[job.number] = time.monotonic()
@@ -153,7 +157,7 @@ class View:
         status = event.get("status", -9)
         mark = {0: "[green]✓[/]", 130: "[cyan]‖[/]", Pruned.exit_code: "[yellow]✂[/]"}.get(status, "[red]✗[/]")
         value = f"{self.metric} {metrics[self.metric]:.4f}" if self.metric in metrics else ""
-        what = {0: value, 130: "interrupted", Pruned.exit_code: error}.get(
+        what = {0: value, 130: f"interrupted: {error}" if error else "interrupted", Pruned.exit_code: error}.get(
             status, f"[red]{error or f'killed by signal {-status}'}[/]"
         )
         self.console.print(

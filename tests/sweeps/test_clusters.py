@@ -28,6 +28,7 @@ FAST = [
     "optimizer=sgd",
     "threads=1",
 ]
+STARTED: list[subprocess.Popen] = []
 FOUR = ["optimizer.lr=0.01,1e30,0.02,0.03"]  # the second one's loss becomes infinite
 STATES = ["done", "failed", "done", "done"]
 
@@ -73,16 +74,50 @@ def free_ports(n: int) -> int:
 def slurm(tmp_path_factory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("slurm")
     script("slurm_up.sh", str(folder), SLURM_PORT=str(free_ports(2)))
+    with open(folder / "slurm.conf", "a", encoding="utf-8") as conf:
+        conf.write("MessageTimeout=5\n")  # for the commands: how long they try to reach a controller that is away
     environment = {"SLURM_CONF": str(folder / "slurm.conf")}
 
     def queued() -> list[str]:
-        command = ["squeue", "--noheader", "--array", "--states=PENDING,RUNNING,SUSPENDED", "--format=%i"]
-        return subprocess.run(
-            command, env={**os.environ, **environment}, capture_output=True, text=True, check=True
-        ).stdout.split()
+        words = ["--noheader", "--array", "--states=PENDING,RUNNING,SUSPENDED", "--format=%i"]
+        return ask("squeue", *words, environment=environment).split()
 
     yield Service("launcher=slurm", environment, queued)
     script("slurm_down.sh", str(folder))
+
+
+def ask(*command: str, environment: dict[str, str]) -> str:
+    """What one of SLURM's commands prints."""
+    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=True).stdout
+
+
+def try_to(*command: str, environment: dict[str, str]) -> bool:
+    try:
+        ask(*command, environment=environment)
+    except subprocess.CalledProcessError:
+        return False
+    return True
+
+
+class Controller:
+    """slurmctld, killed as by a machine that loses power, and started again."""
+
+    def __init__(self, service: Service) -> None:
+        self.service, self.folder = service, Path(service.environment["SLURM_CONF"]).parent
+
+    def __enter__(self) -> Controller:
+        os.kill(int((self.folder / "slurmctld.pid").read_text()), signal.SIGKILL)
+        self.dead = True
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.come_back()  # a test that failed leaves the service to the next one
+
+    def come_back(self, *options: str) -> None:
+        if self.dead:
+            ask("slurmctld", *options, environment=self.service.environment)
+            wait_for(lambda: try_to("sinfo", environment=self.service.environment))
+            self.dead = False
 
 
 @pytest.fixture(scope="module")
@@ -114,8 +149,19 @@ def service(request) -> Service:
     return request.getfixturevalue(request.param)
 
 
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """A test that failed leaves no sweep to the next one."""
+    yield
+    while STARTED:
+        process = STARTED.pop()
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
 def start(folder: Path, *arguments: str, environment: dict[str, str] | None = None) -> subprocess.Popen:
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "dl_lab", "-m", *FAST, *arguments],
         cwd=folder,
         env={**os.environ, "COLUMNS": "120", **(environment or {})},
@@ -123,6 +169,8 @@ def start(folder: Path, *arguments: str, environment: dict[str, str] | None = No
         stderr=subprocess.STDOUT,
         text=True,
     )
+    STARTED.append(process)
+    return process
 
 
 def finish(process: subprocess.Popen, timeout: float = 240) -> tuple[int, str]:
@@ -158,6 +206,17 @@ def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.05)
+
+
+def slurm_ids(folder: Path) -> list[str]:
+    """SLURM's ids of a sweep's jobs, in the order of the jobs."""
+    (noted,) = folder.glob("outputs/sweeps/*/*/slurm/jobs.txt")
+    return noted.read_text().split()
+
+
+def starts(job: Path) -> int:
+    """How often a job has trained: each time leaves a file of TensorBoard's."""
+    return len(list(job.glob("events.out.tfevents.*")))
 
 
 def checkpoints(folder: Path) -> int:
@@ -223,7 +282,7 @@ def test_a_killed_job_fails_alone_and_goes_on_next_time(service, local, tmp_path
     os.kill(json.loads((running / "status.json").read_text())["pid"], signal.SIGKILL)
     code, text = finish(process)
     assert code == 1, text
-    assert "killed" in text
+    assert "killed on its node" in text
     assert "2 of 4 jobs done" in text
     code, text = sweep(tmp_path, service, *FOUR)
     assert [state(job) for job in jobs(tmp_path)] == STATES, text
@@ -271,6 +330,170 @@ def test_when_rays_head_dies_the_sweep_says_so_and_goes_on_elsewhere(own_ray, lo
     code, text = finish(start(tmp_path, *FOUR))
     assert [state(job) for job in jobs(tmp_path)] == STATES, text
     assert results(tmp_path) == results(local)
+
+
+@pytest.mark.slurm
+@pytest.mark.xdist_group("slurm")
+def test_a_job_whose_time_is_over_is_requeued_and_ends_interrupted_when_that_is_used_up(slurm, local, tmp_path):
+    words = ["optimizer.lr=0.01,0.02", "launcher.timeout_min=9", "launcher.max_requeues=1"]
+    process = start(tmp_path, *words, slurm.word, environment=slurm.environment)
+    held: dict[Path, int] = {}  # job -> the pid of its process, which is stopped
+
+    def hold(wanted: list[Path]) -> bool:
+        """Stop each job once it has a checkpoint, so that it is not over before it is warned."""
+        for job in wanted:
+            if job not in held and state(job) == "running" and (job / "checkpoints" / "last.pt").exists():
+                held[job] = json.loads((job / "status.json").read_text())["pid"]
+                os.kill(held[job], signal.SIGSTOP)
+        return all(job in held for job in wanted)
+
+    def warn(number: int) -> None:
+        """The signal that SLURM sends before the end; below ten minutes submitit takes any for that of the end."""
+        job, id = jobs(tmp_path)[number], slurm_ids(tmp_path)[number]
+        wait_for(lambda: try_to("scancel", "--signal=USR2", id, environment=slurm.environment))
+        os.kill(held.pop(job), signal.SIGCONT)
+        wait_for(lambda: state(job) == "interrupted")
+
+    def start_again(number: int) -> None:
+        """Soon, where SLURM lets a requeued job wait for two minutes; at once its node would still refuse it."""
+        job, id = jobs(tmp_path)[number], slurm_ids(tmp_path)[number]
+        shown = ["squeue", "--noheader", "--array", f"--jobs={id}", "--format=%T"]
+        wait_for(lambda: ask(*shown, environment=slurm.environment).strip() == "PENDING")
+        tried = 0.0
+
+        def runs() -> bool:
+            nonlocal tried
+            if time.monotonic() - tried > 6:  # again: as it leaves its node, SLURM may set the two minutes once more
+                tried = time.monotonic()
+                try_to("scontrol", "update", f"JobId={id}", "StartTime=now+3", environment=slurm.environment)
+            return state(job) != "interrupted"
+
+        wait_for(runs)
+
+    wait_for(lambda: checkpoints(tmp_path) >= 1)
+    first, second = jobs(tmp_path)
+    wait_for(lambda: hold([first, second]))
+    for number in (0, 1):
+        warn(number)
+        start_again(number)
+    wait_for(lambda: hold([second]))
+    warn(1)
+    code, text = finish(process)
+    assert code == 130, text
+    assert "lr=0.02  interrupted: its time was over, launcher.max_requeues is used up" in text
+    assert "Interrupted: the same command goes on with what is left." in text
+    assert [state(job) for job in (first, second)] == ["done", "interrupted"]
+    assert [starts(job) for job in (first, second)] == [2, 2]
+    assert not slurm.queued()
+    assert not processes_of(tmp_path)
+    code, text = sweep(tmp_path, slurm, *words)
+    assert code == 0, text
+    assert "resume: " in text
+    assert [found[1:] for found in results(tmp_path)] == [found[1:] for found in results(local)[:2]]
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+@pytest.mark.xdist_group("slurm")
+def test_slurm_warns_before_the_end_of_a_jobs_time(slurm, tmp_path):
+    """The shortest limit, a minute; SLURM looks at it every half minute, it warns 20 to 50 s after the start."""
+    words = ["launcher.timeout_min=1", "launcher.warning_s=10", "launcher.max_requeues=0", "trainer.max_epochs=100000"]
+    code, text = sweep(tmp_path, slurm, "optimizer.lr=0.01,0.02", *words)
+    assert code == 130, text
+    assert text.count("interrupted: its time was over, launcher.max_requeues is used up") == 2, text
+    assert "Interrupted: the same command goes on with what is left." in text
+    assert [state(job) for job in jobs(tmp_path)] == ["interrupted"] * 2
+    assert checkpoints(tmp_path) == 2
+    assert not slurm.queued()
+    assert not processes_of(tmp_path)
+
+
+@pytest.mark.slurm
+@pytest.mark.xdist_group("slurm")
+def test_the_sweep_waits_for_slurms_controller(slurm, tmp_path):
+    words = ["optimizer.lr=0.01,0.02,0.03", "trainer.max_epochs=80"]
+    process = start(tmp_path, *words, slurm.word, environment=slurm.environment)
+    wait_for(lambda: checkpoints(tmp_path) >= 1)
+    ask("scontrol", "update", f"JobId={slurm_ids(tmp_path)[2]}", "Comment=x", environment=slurm.environment)
+    changed = time.time()
+    kept = Controller(slurm).folder / "state" / "job_state"
+    wait_for(lambda: kept.stat().st_mtime > changed)  # the controller writes down what it knows every five seconds
+    with Controller(slurm) as controller:
+        said = ""
+        while "SLURM does not answer" not in said:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line, said
+            said += line
+        controller.come_back()
+        code, text = finish(process)
+    assert code == 0, said + text
+    assert "It answers again." in text
+    assert "3 of 3 jobs done" in text
+    assert [starts(job) for job in jobs(tmp_path)] == [1, 1, 1]
+    assert not slurm.queued()
+    assert not processes_of(tmp_path)
+
+
+@pytest.mark.slurm
+@pytest.mark.xdist_group("slurm")
+def test_what_slurms_controller_has_forgotten_is_said_and_goes_on_next_time(slurm, local, tmp_path):
+    process = start(tmp_path, *FOUR, slurm.word, environment=slurm.environment)
+    wait_for(lambda: checkpoints(tmp_path) >= 1)
+    with Controller(slurm) as controller:
+        controller.come_back("-c")  # without what it had written down
+    code, text = finish(process)
+    assert code == 1, text
+    assert "did not start (SLURM job" in text
+    assert not slurm.queued()
+    assert not processes_of(tmp_path)
+    code, text = sweep(tmp_path, slurm, *FOUR)
+    assert [state(job) for job in jobs(tmp_path)] == STATES, text
+    assert results(tmp_path) == results(local)
+
+
+@pytest.mark.slurm
+@pytest.mark.xdist_group("slurm")
+@pytest.mark.parametrize("how", ["Ctrl-C twice", "kill -9"])
+def test_jobs_are_cancelled_when_the_controller_is_back_though_the_sweep_has_ended(slurm, tmp_path, how):
+    process = start(tmp_path, "optimizer.lr=0.01,0.02,0.03", "trainer.max_epochs=100000", slurm.word,
+                    environment=slurm.environment)  # fmt: skip
+    wait_for(lambda: checkpoints(tmp_path) >= 1)
+    with Controller(slurm) as controller:
+        if how == "kill -9":
+            process.kill()
+            process.communicate()
+        else:
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.5)  # two that come at once are one
+            process.send_signal(signal.SIGINT)
+            code, text = finish(process)
+            assert code == 1, text
+            assert "SLURM does not answer: a process of this sweep waits to cancel its jobs" in text
+        controller.come_back()
+    wait_for(lambda: not slurm.queued() and not processes_of(tmp_path))
+
+
+@pytest.mark.slurm
+@pytest.mark.xdist_group("slurm")
+def test_a_job_waits_until_slurms_controller_takes_it(slurm, tmp_path):
+    """The controller goes away between a look at the queue and the next submission."""
+    commands, asked = tmp_path / "commands", tmp_path / "asked"
+    commands.mkdir()
+    (commands / "sbatch").write_text(
+        f"""#!/bin/sh
+        [ -e {asked} ] && PATH=${{PATH#*:}} exec sbatch "$@"
+        touch {asked}
+        echo 'sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)' >&2
+        exit 1"""
+    )
+    (commands / "sbatch").chmod(0o755)
+    path = {"PATH": f"{commands}:{os.environ['PATH']}"}
+    process = start(tmp_path, "optimizer.lr=0.01,0.02", slurm.word, environment={**slurm.environment, **path})
+    code, text = finish(process)
+    assert code == 0, text
+    assert asked.exists()
+    assert [starts(job) for job in jobs(tmp_path)] == [1, 1]
 
 
 @pytest.mark.slurm
