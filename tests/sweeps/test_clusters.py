@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -237,6 +238,10 @@ def processes_of(folder: Path) -> list[int]:
     return found
 
 
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+
+
 @pytest.fixture(scope="module")
 def local(tmp_path_factory) -> Path:
     """The same four jobs on this machine, undisturbed."""
@@ -276,14 +281,28 @@ def test_kill_9_of_the_sweep_leaves_no_job_and_it_goes_on(service, local, tmp_pa
 
 
 def test_a_killed_job_fails_alone_and_goes_on_next_time(service, local, tmp_path):
+    """One is killed itself, of another what runs it on the node: Ray's worker, submitit's process."""
     process = start(tmp_path, *FOUR, service.word, environment=service.environment)
+    killed: list[Path] = []
+
+    def kill_one() -> bool:
+        for job in jobs(tmp_path):
+            if job not in killed and state(job) == "running" and (job / "checkpoints" / "last.pt").exists():
+                pid = json.loads((job / "status.json").read_text())["pid"]
+                os.kill(parent(pid) if killed else pid, signal.SIGKILL)
+                killed.append(job)
+                return True
+        return False
+
     wait_for(lambda: checkpoints(tmp_path) >= 1)
-    running = next(job for job in jobs(tmp_path) if state(job) == "running")
-    os.kill(json.loads((running / "status.json").read_text())["pid"], signal.SIGKILL)
+    wait_for(kill_one)
+    wait_for(kill_one)
     code, text = finish(process)
     assert code == 1, text
     assert "killed on its node" in text
-    assert "2 of 4 jobs done" in text
+    assert "1 of 4 jobs done" in text
+    assert not service.queued()
+    assert not processes_of(tmp_path)
     code, text = sweep(tmp_path, service, *FOUR)
     assert [state(job) for job in jobs(tmp_path)] == STATES, text
     assert results(tmp_path) == results(local)
@@ -532,3 +551,22 @@ def test_wrong_settings_of_a_launcher_are_named(lab):
     done = lab("-m", "launcher=slurm", "launcher.cpus=0", "seed=0,1")
     assert done.returncode == 2
     assert "cpus must be at least 1" in done.stdout + done.stderr
+
+
+def test_a_job_that_the_cluster_starts_once_more_waits_for_the_first(tmp_path):
+    """The first holds the lock of its log; when it is done there is nothing to do for the second."""
+    status = {"state": "running", "host": socket.gethostname(), "pid": os.getpid()}
+    (tmp_path / "status.json").write_text(json.dumps(status))
+    code = "import sys; from dl_lab.sweeps.remote import *; print('ready', flush=True); "
+    code += "sys.exit(10 + supervise(Task(0, sys.argv[1], '.', {})))"
+    with open(tmp_path / "job.log", "ab") as log:
+        fcntl.flock(log, fcntl.LOCK_EX)
+        second = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        STARTED.append(second)
+        assert second.stdout is not None and second.stdout.readline() == "ready\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            second.wait(timeout=3)
+        (tmp_path / "status.json").write_text(json.dumps({**status, "state": "done"}))
+    second.communicate(timeout=60)
+    assert second.returncode == 10
+    assert not (tmp_path / "job.log").read_bytes()
