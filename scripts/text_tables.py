@@ -1,6 +1,8 @@
 """Write the measured tables of docs/text.md from run folders and the benchmark; no figure is typed by hand.
 
 python scripts/text_tables.py --runs RUN_FOLDER... --words RUN_FOLDER... --figure RUN_FOLDER
+
+The rows of --runs join those on the page; one of the same experiment and changes is replaced.
 """
 
 from __future__ import annotations
@@ -47,7 +49,9 @@ def models(folders: Sequence[Path], speeds: Mapping[str, float]) -> str:
             ]
         )
     header = ["experiment", "changed", "data, training texts", "parameters (trained)", "epochs", "CPU s an epoch"]
-    return markdown([*header, "test accuracy", "published", "test loss", "F1", "ROC AUC"], rows)
+    new = markdown([*header, "test accuracy", "published", "test loss", "F1", "ROC AUC"], rows).splitlines()
+    by_run = {tuple(line.split("|")[1:3]): line for line in [*inserted("models").splitlines()[2:], *new[2:]]}
+    return "\n".join([*new[:2], *sorted(by_run.values())])
 
 
 def words(folders: Sequence[Path]) -> str:
@@ -96,13 +100,23 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
+def inserted(name: str) -> str:
+    """What stands between the page's marks of this name."""
+    found = marks(name).search(PAGE.read_text(encoding="utf-8"))
+    if not found:
+        raise SystemExit(f"{PAGE} has no marks for {name}.")
+    return found[2]
+
+
 def insert(name: str, text: str) -> None:
     """Replace what stands between the page's marks of this name."""
+    inserted(name)
     page = PAGE.read_text(encoding="utf-8")
-    pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
-    if not pattern.search(page):
-        raise SystemExit(f"{PAGE} has no marks for {name}.")
-    PAGE.write_text(pattern.sub(lambda match: f"{match[1]}{text}\n{match[2]}", page), encoding="utf-8")
+    PAGE.write_text(marks(name).sub(lambda match: f"{match[1]}{text}\n{match[3]}", page), encoding="utf-8")
+
+
+def marks(name: str) -> re.Pattern[str]:
+    return re.compile(rf"(<!-- {name} -->\n)(.*?)(<!-- end of {name} -->)", re.DOTALL)
 
 
 def main() -> None:

@@ -38,6 +38,7 @@ from dl_lab.types import (
 
 DRAIN_STEPS = 50
 DRAIN_SECONDS = 0.5
+SAVE_SHARE = 50  # a checkpoint is at least this many times as old as writing it took
 
 
 @dataclass
@@ -93,10 +94,12 @@ class Trainer:
     """Trains a learner on a data set.
 
     monitor, mode: which validation metric is the best, and whether least or greatest. test_weights: what the one
-    look at the test split judges, the best weights or (as much coursework does) the last. checkpoint_seconds: an
-    epoch's end writes a checkpoint when the last one is at least this old; checkpoint_steps also writes one every
-    so many updates. log_steps: every how many updates the loss goes to TensorBoard (0: never). judge_train: after each
-    epoch the whole training split is judged as well; what that measures replaces the running train/ metrics.
+    look at the test split judges, the best weights or (as much coursework does) the last. checkpoint_seconds: a
+    checkpoint is written, also in the middle of an epoch, when the last one is at least this old (and 50 times the
+    time that writing it took: at most 2 % of a training goes there; 0 is as often as can be); checkpoint_steps also
+    writes one every so many updates. log_steps: every how many updates the loss goes to TensorBoard (0: never).
+    judge_train: after each epoch the whole training split is judged as well; what that measures replaces the running
+    train/ metrics.
     """
 
     def __init__(
@@ -137,7 +140,7 @@ class Trainer:
 
     def fit(self, learner: Learner, dataset: Dataset, run: Run) -> Metrics:
         """Train, keep the best weights, judge test once. A run that was interrupted goes on where it stopped."""
-        self._saved_at = time.monotonic()
+        self._saved_at, self._save_seconds = time.monotonic(), 0.0
         device = choose_device(self.device)
         learner.to(device)
         dataset = dataset.to(device)
@@ -212,6 +215,8 @@ class Trainer:
                 drained = time.perf_counter()
                 session.samples_per_second = (session.batch - first) * session.batch_size / (drained - started)
                 self._show(session)
+                if not stopping and self.world.share(self._is_checkpoint_due()):
+                    self._save(session)
             if stopping:
                 self._drain(session, recent)
                 self._save(session)
@@ -290,7 +295,7 @@ class Trainer:
             self._fingerprint(session)
         self._call("epoch_end", session, metrics)
         session.run.on_epoch(session.epoch, metrics)
-        if self.world.share(time.monotonic() - self._saved_at >= self.checkpoint_seconds):
+        if self.world.share(self._is_checkpoint_due()):
             self._save(session)
 
     def _judge(self, session: Session, split: Split) -> Tally:
@@ -345,8 +350,17 @@ class Trainer:
 
     # -- exact continuation -----------------------------------------------------------------------------------
 
+    def _is_checkpoint_due(self) -> bool:
+        least = max(self.checkpoint_seconds, SAVE_SHARE * self._save_seconds) if self.checkpoint_seconds else 0.0
+        return time.monotonic() - self._saved_at >= least
+
     def _save(self, session: Session) -> None:
+        began = time.monotonic()
+        self._write(session)
         self._saved_at = time.monotonic()
+        self._save_seconds = self._saved_at - began
+
+    def _write(self, session: Session) -> None:
         others = self.world.gather(checkpoints.random_state())[1:]
         if self.world.rank:
             return

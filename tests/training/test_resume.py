@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from dl_lab.types import UserError
+
 OVERRIDES = [
     "dataset.source=generated",
     "dataset.n_generated=2048",
@@ -86,6 +88,43 @@ def wait_for(condition, process=None, seconds: float = 60.0) -> None:
     while not condition() and (process is None or process.poll() is None):
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
+
+
+def test_a_long_epoch_is_saved_in_its_middle(tmp_path, execute, execute_in, monkeypatch):
+    """checkpoint_seconds counts within an epoch too: what crashes before its end goes on from there."""
+    from dl_lab import config
+    from dl_lab.commands import train
+    from dl_lab.run import NoBoard, Run
+    from dl_lab.training import checkpoints, trainer
+
+    folder = tmp_path / "broken"
+    words = ["dataset.source=generated", "dataset.n_generated=2048", "trainer.batch_size=8", "trainer.max_epochs=1"]
+    words += ["trainer.checkpoint_seconds=0", "threads=1", "logger=none"]
+    whole, _ = execute(*words)
+    with monkeypatch.context() as broken, pytest.raises(UserError, match="the machine went away"):
+        broken.setattr(trainer.Trainer, "_close_epoch", _go_away)
+        execute_in(folder, *words)
+    saved = checkpoints.load(folder / "checkpoints")
+    assert saved is not None
+    assert saved["epoch"] == 0
+    assert 0 < saved["batch"] <= 256
+    composed = config.Composer().compose(words)
+    train.perform(Run.reopen(folder, composed.config, NoBoard()), composed.choices, quiet=True)
+    for name in ("metrics.jsonl", "losses.f64", "checkpoints/last.safetensors"):
+        assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def test_checkpoints_take_a_small_part_of_the_time():
+    from dl_lab.training.trainer import Trainer
+
+    for setting, took, due in ((10.0, 0.1, True), (10.0, 1.0, False), (30.0, 0.1, False), (0.0, 1.0, True)):
+        trainer = Trainer(max_epochs=1, batch_size=1, checkpoint_seconds=setting)
+        trainer._saved_at, trainer._save_seconds = time.monotonic() - 20, took
+        assert trainer._is_checkpoint_due() == due, (setting, took)
+
+
+def _go_away(*_: object) -> None:
+    raise UserError("the machine went away")
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(uninterrupted, tmp_path):
