@@ -202,6 +202,7 @@ class Trainer:
             session.step += 1
             if session.step & (session.step - 1) == 0:  # 1, 2, 4, 8, ...
                 self._fingerprint(session)
+            saving = self.checkpoint_steps > 0 and session.step % self.checkpoint_steps == 0
             if self.world.size == 1:
                 due = len(recent) >= DRAIN_STEPS or time.perf_counter() - drained > DRAIN_SECONDS
                 stopping = interrupted.is_set()
@@ -215,15 +216,12 @@ class Trainer:
                 drained = time.perf_counter()
                 session.samples_per_second = (session.batch - first) * session.batch_size / (drained - started)
                 self._show(session)
-                if not stopping and self.world.share(self._is_checkpoint_due()):
-                    self._save(session)
+                saving = saving or self.world.share(self._is_checkpoint_due())
+            if saving or stopping:
+                self._drain(session, recent)
+                self._save(session)
             if stopping:
-                self._drain(session, recent)
-                self._save(session)
                 raise Interrupted(f"Interrupted in epoch {session.epoch + 1} after step {session.step}.")
-            if self.checkpoint_steps and session.step % self.checkpoint_steps == 0:
-                self._drain(session, recent)
-                self._save(session)
         self._drain(session, recent)
         if self.world.size > 1 and any(self.world.gather(interrupted.is_set())):  # an epoch may be shorter than asking
             self._save(session)
