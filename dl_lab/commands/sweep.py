@@ -25,10 +25,17 @@ NEEDED_BY_JOBS = (  # imported once by each server, not by every job
     "dl_lab.commands.train",
     "dl_lab.experiments.fit",
     "dl_lab.training.callbacks",
-    "matplotlib.backends.backend_agg",
     "safetensors.torch",
     "tensorboard.plugins.hparams.summary_v2",
     "torch.utils.tensorboard",
+)
+DRAWN_WITH = "matplotlib.backends.backend_agg"  # 0.3 s: only for jobs with figures
+WITHOUT_FIGURES = (
+    "dl_lab.experiments.fit.Fit",
+    "dl_lab.training.callbacks.EarlyStopping",
+    "dl_lab.training.callbacks.ProgressBar",
+    "dl_lab.training.learners.GradientLearner",
+    "dl_lab.training.trainer.Trainer",
 )
 
 
@@ -283,8 +290,10 @@ def run(
     if shared:
         wanted = [{"procedure": {"dataset": config["procedure"].get("dataset")}} for config in datasets.values()]
         named = sorted({node["_target_"] for config in shared for _, node in targets.targets(config["procedure"])})
+        drawing = [n for n in named if n.startswith(("dl_lab.experiments.", "dl_lab.training."))]
+        modules = [DRAWN_WITH] if set(drawing) - set(WITHOUT_FIGURES) else []
         for server in schedule.servers:
-            server.prepare({"targets": named, "datasets": wanted, "modules": ["optuna"] if more else []})
+            server.prepare({"targets": named, "datasets": wanted, "modules": [*modules, *(["optuna"] if more else [])]})
     for job in todo:
         if job.action == "retry":
             plan.set_aside(sweep.folder / job.name)
@@ -399,8 +408,7 @@ def _prepare(orders: Mapping[str, Any]) -> None:
             importlib.import_module(name)
         from dl_lab.training.checkpoints import seed_everything
 
-        seed_everything(0)  # numpy loads its generators at the first use, Hydra its policies
-        configs.build({"logger": {"_target_": "dl_lab.run.NoBoard"}}, "logger")
+        seed_everything(0)  # numpy loads its generators at the first use
     for name in orders.get("modules", []):
         importlib.import_module(name)
     for target in orders.get("targets", []):  # now: a file that is edited while the sweep runs changes no job of it
