@@ -2,6 +2,7 @@
 # A Ray cluster of this one machine, for the tests and for trying things out: bash scripts/ray_up.sh [FOLDER] [CPUS]
 # (FOLDER: /tmp/dl-lab-ray, short: its sockets lie below it). RAY_PORT: the port of its head. End it with ray_down.sh.
 set -euo pipefail
+unset OMP_NUM_THREADS  # nproc would count it
 folder=${1:-/tmp/dl-lab-ray} cpus=${2:-$(nproc)} port=${RAY_PORT:-6379}
 python=$(dirname "${BASH_SOURCE[0]}")/../.venv/bin/python
 [[ -x $python ]] || python=python3

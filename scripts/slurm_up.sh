@@ -22,6 +22,7 @@ munge -n 2>/dev/null | unmunge >/dev/null 2>&1 || {
     setpriv --reuid=munge --regid=munge --clear-groups /usr/sbin/munged
     for _ in $(seq 20); do munge -n 2>/dev/null | unmunge >/dev/null 2>&1 && break; sleep 0.25; done
 }
+unset OMP_NUM_THREADS OMP_THREAD_LIMIT  # nproc would count those
 memory=$(slurmd -C | sed -n 's/.*RealMemory=\([0-9]*\).*/\1/p')
 cat >"$folder/slurm.conf" <<CONF
 ClusterName=dllab
