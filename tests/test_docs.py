@@ -30,6 +30,13 @@ def shown_commands() -> list[str]:
 
 
 @pytest.mark.parametrize("line", shown_commands())
+def test_shown_commands_can_be_pasted(line):
+    """What bash or zsh would read as something of their own stands in quotes."""
+    bare = re.sub(r"'[^']*'|\"[^\"]*\"", "", line)
+    assert not re.search(r"[()\[\]{}*?;&<>]", bare), line
+
+
+@pytest.mark.parametrize("line", shown_commands())
 def test_shown_commands_are_right(line):
     words = shlex.split(line)[1:]
     if words and not words[0].startswith("-") and "=" not in words[0]:
