@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dl_lab import catalogue
+from dl_lab import catalogue, preload
 from dl_lab.judge import check_reference
 from dl_lab.targets import check_call, check_type, did_you_mean, listed, locate, targets
 from dl_lab.types import ConfigError, UserError
@@ -245,6 +245,7 @@ def check(config: Mapping[str, Any]) -> None:
         if not isinstance(config.get(part), Mapping) or "_target_" not in config[part]:
             raise ConfigError(f"{part}: none is chosen; choose one with {part}=NAME (see dl-lab --help).")
     check_reference(config.get("reference") or {})
+    preload.torch()  # nearly every target needs it
     for path, node in targets(config):
         check_call(path, node, locate(path, node["_target_"]))
 

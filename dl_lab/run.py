@@ -9,6 +9,8 @@ needs no torch.
 from __future__ import annotations
 
 import contextlib
+import functools
+import io
 import json
 import math
 import os
@@ -66,7 +68,16 @@ def write_atomic(path: Path, content: str | bytes, durable: bool = False) -> Non
 
 def to_json(value: Any, indent: int | None = None) -> str:
     """Strict JSON: a number that is not finite becomes null."""
-    return json.dumps(_finite(value), indent=indent, allow_nan=False, default=str)
+    try:
+        return json.dumps(value, indent=indent, allow_nan=False, default=_plain)
+    except (TypeError, ValueError):  # there is one, or a key that is no plain value
+        return json.dumps(_finite(value), indent=indent, allow_nan=False, default=str)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, bytes) else str(value)
 
 
 def _finite(value: Any) -> Any:
@@ -131,6 +142,8 @@ class Run:
     on_progress: Callable[[dict[str, Any]], None] = lambda progress: None  # told a few times a second
     on_epoch: Callable[[int, Metrics], None] = lambda epoch, metrics: None  # told each epoch; may raise Pruned
     _writing: threading.Lock = field(default_factory=threading.Lock, repr=False)  # the status: work and heartbeat
+    _open: dict[str, io.FileIO] = field(default_factory=dict, repr=False)  # files that only grow, while it records
+    _recording: bool = field(default=False, repr=False)
 
     @classmethod
     def create(
@@ -170,6 +183,7 @@ class Run:
         for ended_by in ("error", "reason"):  # of an earlier start
             self.status.pop(ended_by, None)
         self.set_status("running", started=now(), pid=os.getpid(), host=socket.gethostname())
+        self._recording = True
         stop = threading.Event()
         heart = threading.Thread(target=self._beat, args=(stop,), daemon=True)
         heart.start()
@@ -193,6 +207,8 @@ class Run:
         finally:
             stop.set()
             heart.join()
+            self._recording = False
+            self._close_files()
             with contextlib.suppress(UserError):  # the disk is full: the work itself has said so
                 self.board.finish(state == "done")
             self.set_status(state, ended=now())
@@ -211,7 +227,8 @@ class Run:
     def add_facts(self, **facts: Any) -> None:
         """Add to env.json what only the process of the run can know."""
         known = read_json(self.folder / "env.json") or {}
-        write_atomic(self.folder / "env.json", to_json({**known, **facts}, indent=1))
+        if not facts.items() <= known.items():
+            write_atomic(self.folder / "env.json", to_json({**known, **facts}, indent=1))
 
     def finish(self, metrics: Metrics, **facts: Any) -> None:
         """Write summary.json: the final metrics and what they rest on."""
@@ -229,11 +246,13 @@ class Run:
         part = Run(folder, self.config, type(self.board)(), self.resuming, on_progress=self.on_progress)
         part.summary = read_json(folder / "summary.json") or {}
         part.board.start(folder, {}, name)
-        ok = False
+        part._recording, ok = True, False
         try:
             yield part
             ok = True
         finally:
+            part._recording = False
+            part._close_files()
             part.board.finish(ok)
 
     # -- records ----------------------------------------------------------------------------------------------
@@ -247,19 +266,28 @@ class Run:
 
     def append(self, name: str, record: Mapping[str, Any]) -> None:
         """Append one record to a file that only grows; it ends in .jsonl."""
+        self._grow(name, (to_json(record) + "\n").encode())
+
+    def _grow(self, name: str, data: bytes) -> None:
+        """Append to a file, which stays open until the recording ends (opening costs more); nothing is held back."""
         try:
-            with open(self.folder / name, "a", encoding="utf-8") as file:
-                file.write(to_json(record) + "\n")
+            if name not in self._open:
+                self._open[name] = io.FileIO(self.folder / name, "a")
+            while data:
+                data = data[self._open[name].write(data) :]
         except OSError as error:
             raise UserError(f"Cannot write {self.folder / name}: {error.strerror}.") from error
+        finally:
+            if not self._recording:
+                self._close_files()
+
+    def _close_files(self) -> None:
+        while self._open:
+            self._open.popitem()[1].close()
 
     def losses(self, values: Sequence[float]) -> None:
         """Append the losses of the next updates to losses.f64 (8 bytes each): what `dl-lab verify` compares with."""
-        try:
-            with open(self.folder / "losses.f64", "ab") as file:
-                file.write(struct.pack(f"<{len(values)}d", *values))
-        except OSError as error:
-            raise UserError(f"Cannot write {self.folder / 'losses.f64'}: {error.strerror}.") from error
+        self._grow("losses.f64", struct.pack(f"<{len(values)}d", *values))
 
     def fingerprints(self, step: int, weights: Mapping[str, str]) -> None:
         """Append the fingerprint of every weight after `step` updates to weights.jsonl, for `dl-lab verify`."""
@@ -271,7 +299,6 @@ class Run:
     def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> Path:
         """Save rows as tables/<name>.csv."""
         import csv
-        import io
 
         (self.folder / "tables").mkdir(exist_ok=True)
         columns = list(dict.fromkeys(key for row in rows for key in row))
@@ -291,8 +318,6 @@ class Run:
 
     def figure(self, name: str, figure: Figure, rows: Sequence[Mapping[str, Any]], step: int = 0) -> Path:
         """Save figures/<name>.png with the rows behind it (tables/<name>.csv), and show it on the board."""
-        import io
-
         (self.folder / "figures").mkdir(exist_ok=True)
         self.table(name, rows)
         image = io.BytesIO()
@@ -313,8 +338,6 @@ class Run:
 
     def audio(self, name: str, samples: Any, sample_rate: int, step: int = 0) -> Path:
         """Save audio/<name>.wav (16 bit) of samples (n,) in [-1, 1], louder ones clipped, and play it on the board."""
-        import io
-
         import soundfile
 
         (self.folder / "audio").mkdir(exist_ok=True)
@@ -334,6 +357,7 @@ class Run:
 
     def cut_back(self, positions: Mapping[str, int]) -> None:
         """Undo what was recorded after a checkpoint, so that nothing is lost or recorded twice."""
+        self._close_files()
         for path in self._growing():
             if path.name not in positions:
                 path.unlink()
@@ -457,14 +481,20 @@ def describe_devices() -> dict[str, Any]:
     """Torch, CUDA and the GPUs; only what has imported torch may ask."""
     import torch
 
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
-        "gpus": gpus,
+        "gpus": _gpus(),
         "tf32": _tf32(),
         "threads": torch.get_num_threads(),
     }
+
+
+@functools.cache  # asking takes milliseconds
+def _gpus() -> list[str]:
+    import torch
+
+    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
 
 
 def _tf32() -> str:

@@ -7,6 +7,7 @@ from, exist, and take the arguments given with their declared types. Nothing is 
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import inspect
 import os
@@ -158,11 +159,15 @@ def check_call(path: str, node: Mapping[str, Any], target: Callable[..., Any]) -
 
 
 def _type_hints(target: Callable[..., Any]) -> dict[str, Any]:
-    function = target.__init__ if inspect.isclass(target) else target
     try:
-        return typing.get_type_hints(function)
+        return _hints_of(target.__init__ if inspect.isclass(target) else target)
     except (NameError, TypeError, AttributeError):  # names that only the type checker sees
         return {}
+
+
+@functools.cache  # the jobs of a sweep call the same functions
+def _hints_of(function: Callable[..., Any]) -> dict[str, Any]:
+    return typing.get_type_hints(function)
 
 
 def _holds_target(value: Any) -> bool:
@@ -170,6 +175,7 @@ def _holds_target(value: Any) -> bool:
 
 
 def check_type(path: str, value: Any, hint: Any) -> None:
+    os.environ.setdefault("TYPEGUARD_DISABLE_PLUGIN_AUTOLOAD", "1")  # reading all packages' entry points: 35 ms
     import typeguard
 
     candidates = [value, tuple(value)] if isinstance(value, list) else [value]

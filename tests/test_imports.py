@@ -27,6 +27,7 @@ ROWS = (
         "statistics",
         "verification",
         "loading",
+        "preload",
     },  # what only reads and shows runs too
     {"experiments"},
     {"training"},

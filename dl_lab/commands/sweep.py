@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import importlib
 import os
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dl_lab import config as configs
-from dl_lab import targets
+from dl_lab import preload, targets
 from dl_lab.commands.train import is_several
 from dl_lab.records import flatten
 from dl_lab.run import NoBoard, Run, describe_devices, describe_environment, read_json, state_of
@@ -398,19 +399,17 @@ def _observe(shown: view.View, sweep: plan.Sweep, event: Mapping[str, Any], more
 
 def _prepare(orders: Mapping[str, Any]) -> None:
     """In a server: import everything a job needs, load the data; run no torch operation on several threads."""
-    import gc
-
+    preload.torch()
     import torch
 
     torch.set_num_threads(1)
-    if not orders:
-        for name in NEEDED_BY_JOBS:
+    with preload.without_collections():
+        for name in orders.get("modules", []) if orders else NEEDED_BY_JOBS:
             importlib.import_module(name)
+    if not orders:
         from dl_lab.training.checkpoints import seed_everything
 
         seed_everything(0)  # numpy loads its generators at the first use
-    for name in orders.get("modules", []):
-        importlib.import_module(name)
     for target in orders.get("targets", []):  # now: a file that is edited while the sweep runs changes no job of it
         with contextlib.suppress(UserError):
             targets.locate("", target)
@@ -419,8 +418,7 @@ def _prepare(orders: Mapping[str, Any]) -> None:
             configs.load_dataset(config)
         except (UserError, ValueError, OSError):
             continue  # the job that needs it says what is wrong
-    gc.collect()
-    gc.freeze()
+    gc.freeze()  # what the jobs share is not looked through, and so not copied, in each of them
 
 
 def _work(job: int, orders: Mapping[str, Any], send: Any) -> int:
@@ -455,15 +453,18 @@ def _check_here(numbered: Sequence[tuple[int, Mapping[str, Any], bool]], send: A
     return 0
 
 
-def make_folder(orders: Mapping[str, Any]) -> Path:
-    """The job's run folder: the old one where it has a checkpoint, else a new one with everything it needs."""
+def make_folder(orders: Mapping[str, Any], **facts: Any) -> Path:
+    """The job's run folder: the old one where it has a checkpoint, else a new one with everything it needs.
+
+    facts: more for env.json.
+    """
     from dl_lab.commands.train import run_files
 
     folder, config = Path(orders["folder"]), orders["config"]
     if not any(folder.glob("checkpoints/*.pt")):
         if folder.exists():
             plan.set_aside(folder)
-        facts = {**orders["facts"], "choices": orders["choices"]}
+        facts = {**orders["facts"], **facts, "choices": orders["choices"]}
         files = {**run_files(config, [*orders["fixed"], *orders["overrides"]]), **orders["files"]}
         Run.create(folder, files, config, NoBoard(), facts)
     return folder
@@ -471,7 +472,7 @@ def make_folder(orders: Mapping[str, Any]) -> Path:
 
 def make_run(orders: Mapping[str, Any]) -> Run:
     """The job's run: reopened where it has a checkpoint, else a new folder. Its output goes to job.log."""
-    folder, config = make_folder(orders), orders["config"]
+    folder, config = make_folder(orders, devices=describe_devices()), orders["config"]
     board = configs.build(config, "logger")
     resuming = any(folder.glob("checkpoints/*.pt"))
     run = Run.reopen(folder, config, board) if resuming else Run(folder, config, board)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dl_lab import config as configs
-from dl_lab import reporting, tables
+from dl_lab import preload, reporting, tables
 from dl_lab.records import flatten, overrides
 from dl_lab.run import NoBoard, Run, describe_devices, describe_environment
 from dl_lab.sweeps.identity import code_fingerprint, cost_key
@@ -40,6 +40,7 @@ def main(argv: Sequence[str]) -> int:
         from dl_lab.commands import sweep
 
         return sweep.main([word for word in argv if word not in ("-m", "--multirun")])
+    preload.begin()
     composed = composer.compose(options.overrides)
     if is_several():
         from dl_lab.commands import _together
@@ -161,7 +162,7 @@ def perform(run: Run, choices: Mapping[str, str], quiet: bool = False, beside_ot
 
     try:
         with run.recording():
-            run.board.start(run.folder, hparams(run.config, choices, overrides(run.folder)), to_yaml(run.config))
+            run.board.start(run.folder, hparams(run.config, choices, overrides(run.folder)), _config_text(run))
             seed_everything(run.config["seed"], run.config["deterministic"])
             experiment = configs.build(_on_shared_device(run.config) if beside_others else run.config, "procedure")
             facts = experiment.describe() if hasattr(experiment, "describe") else {}
@@ -185,6 +186,11 @@ def perform(run: Run, choices: Mapping[str, str], quiet: bool = False, beside_ot
     if not quiet:
         print("\n".join(["", *reporting.report(run, choices, metrics, tables.terminal_width())]))
     return metrics
+
+
+def _config_text(run: Run) -> str:
+    path = run.folder / "config.yaml"  # writing YAML takes milliseconds
+    return path.read_text(encoding="utf-8") if path.exists() else to_yaml(run.config)
 
 
 def _on_shared_device(config: Mapping[str, Any]) -> dict[str, Any]:

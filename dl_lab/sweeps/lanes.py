@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dl_lab import preload
 from dl_lab.types import Interrupted, Pruned, UserError
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -105,6 +106,7 @@ class Server:
         command_read, self._commands = os.pipe()
         self.events, event_write = os.pipe()
         parent = os.getpid()
+        preload.wait()
         self.pid = os.fork()
         if self.pid:
             os.close(command_read)
@@ -384,10 +386,12 @@ class Schedule:
                             self.observe({"event": "alone", "job": job, "lane": lane})
                             continue
                         statuses[job] = status
-                        self.observe({**event, "lane": lane})
                         if status not in NOT_FAILED and self.stop_on_failure and not stopping_since:
                             waiting.clear()
                             self.next_job = no_more
+                        if not stopping_since:  # the lane works on while the result is read and shown
+                            self._fill(server, slots[id(server)], waiting, alone, lanes, beside, orders)
+                        self.observe({**event, "lane": lane})
                     elif "job" in event:
                         self.observe({**event, "lane": lanes.get(event["job"], 0)})
         return statuses

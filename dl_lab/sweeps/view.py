@@ -140,7 +140,8 @@ class View:
         elif kind == "progress":
             self.lanes.setdefault(event["lane"], {"job": job}).update(event, job=job)
         elif kind in ("exit", "lost", "alone"):
-            self.lanes.pop(event["lane"], None)
+            if self.lanes.get(event["lane"], {}).get("job") is job:  # else the next one has begun there
+                self.lanes.pop(event["lane"])
             self._line(job, event, error, metrics or {})
 
     def _line(self, job: Job, event: Mapping[str, Any], error: str, metrics: Mapping[str, float]) -> None:

@@ -10,6 +10,7 @@ import io
 import os
 import pickle
 import random
+import shutil
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -81,6 +82,20 @@ def save_weights(path: Path, weights: Mapping[str, Tensor], about: Mapping[str, 
     path.parent.mkdir(exist_ok=True)
     contiguous = {name: tensor.cpu().contiguous().clone() for name, tensor in weights.items()}
     write_atomic(path, to_bytes(contiguous, {"about": to_json(about)}))
+
+
+def save_same(path: Path, other: Path) -> None:
+    """The file `other` under a second name; neither is ever written to, only replaced."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            os.link(other, temporary)
+        except OSError:  # a file system without links
+            shutil.copyfile(other, temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"Cannot write {path}: {error.strerror}.") from error
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:

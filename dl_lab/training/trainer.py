@@ -315,9 +315,13 @@ class Trainer:
 
     def _finish(self, session: Session) -> Metrics:
         learner, run, folder = session.learner, session.run, session.run.folder / "checkpoints"
-        checkpoints.save_weights(folder / "last.safetensors", learner.weights(), {"epoch": session.epoch})
-        about = {"epoch": session.best["epoch"], self.monitor: session.best["metrics"][self.monitor]}
-        checkpoints.save_weights(folder / "best.safetensors", session.best["weights"], about)
+        last = {"epoch": session.epoch, self.monitor: session.history[-1][self.monitor]}
+        best = {"epoch": session.best["epoch"], self.monitor: session.best["metrics"][self.monitor]}
+        checkpoints.save_weights(folder / "last.safetensors", learner.weights(), last)
+        if best["epoch"] == last["epoch"]:
+            checkpoints.save_same(folder / "best.safetensors", folder / "last.safetensors")
+        else:
+            checkpoints.save_weights(folder / "best.safetensors", session.best["weights"], best)
         chosen, epoch = session.history[-1], session.epoch
         if self.test_weights == "best":
             learner.load_weights(session.best["weights"])
