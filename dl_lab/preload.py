@@ -21,7 +21,7 @@ from pathlib import Path
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
 MOST_MAPPED, MOST_KEPT = 1 << 30, (1 << 31) - 1  # bytes
 
-_loading: threading.Thread | None = None
+_loading: list[threading.Thread] = []  # at most one
 
 
 def begin() -> None:
@@ -29,10 +29,9 @@ def begin() -> None:
 
     While they load, another library has to wait: it gains nothing beside imports of modules in C.
     """
-    global _loading
-    if "torch" not in sys.modules and _loading is None:
-        _loading = threading.Thread(target=_load_libraries, daemon=True)
-        _loading.start()
+    if "torch" not in sys.modules and not _loading:
+        _loading.append(threading.Thread(target=_load_libraries, daemon=True))
+        _loading[0].start()
 
 
 def _load_libraries() -> None:
@@ -46,8 +45,8 @@ def _load_libraries() -> None:
 
 def wait() -> None:
     """Until the thread of `begin` is done: a fork must not happen beside it."""
-    if _loading is not None:
-        _loading.join()
+    for thread in _loading:
+        thread.join()
 
 
 def torch() -> None:
@@ -75,7 +74,8 @@ def keep_freed_memory() -> None:
     """Let malloc (glibc's) keep up to 2 GiB that was freed, instead of giving it back to the kernel at once.
 
     A training step frees all of its activations and allocates them again; given back, every page of them is zeroed
-    and mapped anew: 40 % of a step of a small convolutional net on the CPU whose activations are over 32 MB each.
+    and mapped anew. For a net whose activations are over 32 MB each that was 40 to 50 % of a step on the CPU (three
+    convolutions, batch 256 of CIFAR-10, 0.31 s to 0.19 s), for 5 % more memory at the peak.
     """
     with contextlib.suppress(AttributeError, OSError):  # another C library
         malloc_option = ctypes.CDLL(None).mallopt

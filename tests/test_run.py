@@ -11,10 +11,20 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
-from dl_lab.run import NoBoard, Run, describe_environment, read_json, read_records, to_json, write_atomic
+from dl_lab.run import (
+    NoBoard,
+    Run,
+    describe_environment,
+    read_json,
+    read_losses,
+    read_records,
+    to_json,
+    write_atomic,
+)
 from dl_lab.types import Interrupted
 
 SMOKE = [
@@ -158,6 +168,13 @@ def test_json_is_strict():
     assert json.loads(to_json(values)) == {"a": None, "b": [None, 1.5], "c": {"d": [1, "x"]}}
 
 
+def test_json_takes_what_is_like_a_mapping_or_a_list_and_the_rest_as_text():
+    plain = {"a": MappingProxyType({"b": range(2)}), "c": Path("x"), "d": b"y"}
+    for more in ({}, {"n": float("nan")}, {(1, 2): 3}):  # also where it has to be gone through
+        found = json.loads(to_json({**plain, **more}))
+        assert {key: found[key] for key in plain} == {"a": {"b": [0, 1]}, "c": "x", "d": "b'y'"}
+
+
 def test_cutting_back_undoes_what_came_after_a_checkpoint(run):
     run.log({"loss": 1.0}, 1, 1)
     positions = run.positions()
@@ -165,6 +182,23 @@ def test_cutting_back_undoes_what_came_after_a_checkpoint(run):
     run.cut_back(positions)
     assert [record["loss"] for record in run.records()] == [1.0]
     assert not (run.folder / "timings.jsonl").exists()
+
+
+def test_records_are_readable_at_once_and_nothing_stays_open(run):
+    held = set(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else set()
+    with run.recording(), run.part("first") as part:
+        for step in (1, 2):
+            run.losses([step / 2])
+            run.log({"loss": 1.0}, step, 1)
+            part.log({"loss": 1.0}, step, 1)
+            assert read_losses(run.folder) == [0.5, 1.0][:step]
+            assert [len(run.records()), len(part.records())] == [step, step]
+        positions = run.positions()
+        run.losses([2.0])
+        run.cut_back(positions)
+        run.losses([3.0])
+        assert read_losses(run.folder) == [0.5, 1.0, 3.0]
+    assert not held or set(os.listdir("/proc/self/fd")) <= held
 
 
 def test_readers_never_see_a_half_written_file(tmp_path):

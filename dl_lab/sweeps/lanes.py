@@ -386,15 +386,19 @@ class Schedule:
                             self.observe({"event": "alone", "job": job, "lane": lane})
                             continue
                         statuses[job] = status
-                        if status not in NOT_FAILED and self.stop_on_failure and not stopping_since:
-                            waiting.clear()
-                            self.next_job = no_more
+                        self._stop_after(status, waiting)
                         if not stopping_since:  # the lane works on while the result is read and shown
                             self._fill(server, slots[id(server)], waiting, alone, lanes, beside, orders)
                         self.observe({**event, "lane": lane})
                     elif "job" in event:
                         self.observe({**event, "lane": lanes.get(event["job"], 0)})
         return statuses
+
+    def _stop_after(self, status: int, waiting: list[int]) -> None:
+        """on_failure=stop: no further job after one that failed."""
+        if self.stop_on_failure and status not in NOT_FAILED:
+            waiting.clear()
+            self.next_job = no_more
 
     def _goes_on(
         self, slots: Mapping[int, int], waiting: list[int], orders: dict[int, Mapping[str, Any]], stopping: bool

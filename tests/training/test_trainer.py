@@ -12,7 +12,7 @@ import torch
 
 from dl_lab.run import read_json, read_records
 from dl_lab.training.callbacks import EarlyStopping
-from dl_lab.training.checkpoints import load_weights
+from dl_lab.training.checkpoints import load_weights, save_same, save_weights
 from dl_lab.training.trainer import Trainer
 from dl_lab.types import ConfigError, UserError
 
@@ -47,6 +47,27 @@ def test_best_is_the_epoch_of_least_validation_loss(noisy):
     assert summary["best_epoch"] == 1 + int(np.argmin(losses)) < 6, losses
     assert summary["metrics"]["val/loss"] == min(losses)
     assert (summary["weights"], summary["test_looks"], summary["steps"]) == ("best", 1, 6 * 7)
+
+
+def test_best_and_last_are_one_file_only_where_they_are_the_same(noisy, tmp_path, execute_in):
+    best, last = (noisy / "checkpoints" / f"{name}.safetensors" for name in ("best", "last"))
+    assert best.read_bytes() != last.read_bytes()
+    folder = tmp_path / "run"
+    execute_in(folder, *SMALL, "trainer.max_epochs=1")
+    best, last = (folder / "checkpoints" / f"{name}.safetensors" for name in ("best", "last"))
+    assert best.samefile(last)
+    save_weights(last, {"x": torch.ones(1)}, {})  # replaces last alone
+    assert "x" in load_weights(last) and "x" not in load_weights(best)
+
+
+def test_without_links_the_file_is_copied(tmp_path, monkeypatch):
+    def refuse(*arguments):
+        raise OSError("no links here")
+
+    monkeypatch.setattr("os.link", refuse)
+    (tmp_path / "a").write_bytes(b"weights")
+    save_same(tmp_path / "b", tmp_path / "a")
+    assert (tmp_path / "b").read_bytes() == b"weights" and len(list(tmp_path.iterdir())) == 2
 
 
 def judged(folder: Path, weights: str, execute_in) -> dict[str, float]:
