@@ -38,7 +38,7 @@ def _load_libraries() -> None:
     found = importlib.util.find_spec("torch")
     library = Path(found.origin).parent / "lib" / "libtorch_python.so" if found and found.origin else None
     if library is not None and library.exists():
-        with contextlib.suppress(AttributeError, OSError):
+        with contextlib.suppress(AttributeError, OSError, TypeError):
             # Not ctypes.CDLL(library): that holds Python's lock. What goes wrong, import torch will find again and say.
             ctypes.CDLL(None).dlopen(os.fsencode(library), os.RTLD_LAZY | os.RTLD_LOCAL)
 
@@ -77,7 +77,7 @@ def keep_freed_memory() -> None:
     and mapped anew. For a net whose activations are over 32 MB each that was 40 to 50 % of a step on the CPU (three
     convolutions, batch 256 of CIFAR-10, 0.31 s to 0.19 s), for 5 % more memory at the peak.
     """
-    with contextlib.suppress(AttributeError, OSError):  # another C library
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
         malloc_option = ctypes.CDLL(None).mallopt
         malloc_option(M_MMAP_THRESHOLD, MOST_MAPPED)
         malloc_option(M_TRIM_THRESHOLD, MOST_KEPT)
