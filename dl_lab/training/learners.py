@@ -96,9 +96,15 @@ class GradientLearner:
             self.scheduler = self._scheduled(self.planned, total_steps=n_updates + 1)
 
     def _scheduled(self, scheduler: Callable[..., LRScheduler], **facts: int) -> LRScheduler:
-        """Raises UserError for one that would make all rates of `lr_factors` the same."""
+        """Raises UserError for one that would make all rates of `lr_factors` the same, or has no update for a phase."""
         factors = [group.get("lr_factor", 1) for group in self.optimizer.param_groups]
-        made = scheduler(self.optimizer, **facts)
+        try:
+            made = scheduler(self.optimizer, **facts)
+        except ZeroDivisionError:  # OneCycleLR, where its rise or fall is a single update
+            raise UserError(
+                f"The schedule has too few updates ({facts.get('total_steps', 0) - 1}) for its phases: "
+                "more epochs, smaller batches or another scheduler.pct_start."
+            ) from None
         starts = {group["initial_lr"] for group in self.optimizer.param_groups}
         if len(set(factors)) > len(starts):
             raise UserError(f"lr_factors do not go with {type(made).__name__}, which sets the rates itself.")

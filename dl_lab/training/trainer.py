@@ -38,6 +38,7 @@ from dl_lab.types import (
 
 DRAIN_STEPS = 50
 DRAIN_SECONDS = 0.5
+REHEARSED_BATCHES = 1000  # an epoch's, of a data set that is not there yet
 SAVE_SHARE = 50  # a checkpoint is at least this many times as old as writing it took
 
 
@@ -173,7 +174,7 @@ class Trainer:
 
     def rehearse(self, learner: Learner, dataset: Dataset) -> Metrics:
         """One update and one evaluation on two items, of parts built for this only: raises what would go wrong."""
-        learner.plan(self.max_epochs * dataset.train.n_batches(self.batch_size))
+        learner.plan(self.max_epochs * REHEARSED_BATCHES)
         batch = next(iter(dataset.train.batches(2)))
         learner.update(batch)
         metrics = read_tally(learner.evaluate(batch), "val/")

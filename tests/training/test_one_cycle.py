@@ -10,10 +10,11 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR, StepLR
 
+from dl_lab import config
 from dl_lab.commands import resume
 from dl_lab.tasks.classification import Classification
 from dl_lab.training.learners import GradientLearner
-from dl_lab.types import LabelledBatch
+from dl_lab.types import LabelledBatch, UserError
 
 BATCH = LabelledBatch(torch.rand(4, 3), torch.zeros(4, dtype=torch.long))
 CYCLE = partial(OneCycleLR, max_lr=0.4, pct_start=0.25, anneal_strategy="linear", cycle_momentum=False)
@@ -94,3 +95,14 @@ def test_wrong_settings_are_found_before_anything_is_written(execute, tmp_path):
     with pytest.raises(ConfigError, match="pct_start"):
         execute(*WORDS, "scheduler.pct_start=3")
     assert not list(tmp_path.glob("run*"))
+
+
+def test_too_few_updates_for_its_phases_is_one_sentence():
+    with pytest.raises(UserError, match=r"too few updates \(3\)"):
+        learner(CYCLE).plan(3)
+
+
+def test_the_rehearsal_knows_no_number_of_updates():
+    """On 16 generated images the whole training would be 4 updates, and pct_start=0.2 of 5 steps a rise of none."""
+    words = [*WORDS, "trainer.max_epochs=4", "trainer.batch_size=512", "scheduler.pct_start=0.2"]
+    config.rehearse(config.Composer().compose(words).config)
