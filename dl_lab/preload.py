@@ -43,17 +43,12 @@ def _load_libraries() -> None:
             ctypes.CDLL(None).dlopen(os.fsencode(library), os.RTLD_LAZY | os.RTLD_LOCAL)
 
 
-def wait() -> None:
-    """Until the thread of `begin` is done: a fork must not happen beside it."""
-    for thread in _loading:
-        thread.join()
-
-
 def torch() -> None:
     """Import torch, and let this process keep what its tensors free."""
     if "torch" in sys.modules:
         return
-    wait()
+    for thread in _loading:
+        thread.join()
     with without_collections():
         importlib.import_module("torch")
     keep_freed_memory()

@@ -189,7 +189,7 @@ def perform(run: Run, choices: Mapping[str, str], quiet: bool = False, beside_ot
 
 
 def _config_text(run: Run) -> str:
-    path = run.folder / "config.yaml"  # writing YAML takes milliseconds
+    path = run.folder / "config.yaml"  # made already, but for torchrun's other processes; making it takes milliseconds
     return path.read_text(encoding="utf-8") if path.exists() else to_yaml(run.config)
 
 

@@ -23,7 +23,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dl_lab import preload
 from dl_lab.types import Interrupted, Pruned, UserError
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -106,7 +105,6 @@ class Server:
         command_read, self._commands = os.pipe()
         self.events, event_write = os.pipe()
         parent = os.getpid()
-        preload.wait()
         self.pid = os.fork()
         if self.pid:
             os.close(command_read)

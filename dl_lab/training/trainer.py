@@ -319,7 +319,7 @@ class Trainer:
         last = {"epoch": session.epoch, self.monitor: session.history[-1][self.monitor]}
         best = {"epoch": session.best["epoch"], self.monitor: session.best["metrics"][self.monitor]}
         checkpoints.save_weights(folder / "last.safetensors", learner.weights(), last)
-        if best["epoch"] == last["epoch"]:
+        if best == last and _are_equal(session.best["weights"], learner.weights()):  # a callback may have changed them
             checkpoints.save_same(folder / "best.safetensors", folder / "last.safetensors")
         else:
             checkpoints.save_weights(folder / "best.safetensors", session.best["weights"], best)
@@ -421,6 +421,10 @@ class Trainer:
 
 def _watches_updates(callback: Callback) -> bool:
     return type(callback).update_start is not Callback.update_start
+
+
+def _are_equal(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name].cpu(), b[name].cpu()) for name in a)
 
 
 def _ratios(entries: list[Ratio]) -> list[Ratio]:

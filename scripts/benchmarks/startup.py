@@ -36,7 +36,8 @@ from dl_lab.targets import ALLOW_VARIABLE
 
 FIRST_STEP = """
 import os
-from dl_lab import cli
+from dl_lab import cli, preload
+preload.torch()  # as the command does: the next line would import it plainly
 from dl_lab.training.learners import GradientLearner
 update, calls = GradientLearner.update, []
 def watched(self, batch):
@@ -115,7 +116,7 @@ EPOCHS = 4
 
 
 def epoch_seconds(batch: int, folder: Path, data: Path, *overrides: str) -> float:
-    """CPU seconds of the last two epochs of a run in this process; the checkpoint after one counts in the next."""
+    """CPU seconds of the last two epochs of a run in this process."""
     words = ["experiment=octmnist_cnn", "dataset.test_set=all", f"paths.data_dir={data.parent}", "threads=1"]
     words += [f"trainer.batch_size={batch}", f"trainer.max_epochs={EPOCHS}", "trainer.device=cpu"]
     words += ["+callbacks.clock._target_=throughput.Clock", f"hydra.run.dir={folder / os.urandom(4).hex()}"]
@@ -124,11 +125,11 @@ def epoch_seconds(batch: int, folder: Path, data: Path, *overrides: str) -> floa
     return sum(throughput.Clock.seconds[-2:])
 
 
-def recording(batch: int, rounds: int, folder: Path, data: Path) -> dict[str, dict[str, float]]:
+def recording(batch: int, samples: int, rounds: int, folder: Path, data: Path) -> dict[str, dict[str, float]]:
     """The cost of a scalar for each step, and of a checkpoint for each epoch."""
     nothing = ("trainer.log_steps=0", "trainer.checkpoint_seconds=1e9")
     logged = ("trainer.log_steps=1", "trainer.checkpoint_seconds=1e9")
-    saved = ("trainer.log_steps=0", "trainer.checkpoint_seconds=0.0")
+    saved = ("trainer.log_steps=0", "trainer.checkpoint_seconds=1e9", f"trainer.checkpoint_steps={samples // batch}")
     times = [[epoch_seconds(batch, folder, data, *words) for words in (nothing, logged, saved)] for _ in range(rounds)]
     rows = {
         f"log, batch {batch}": [(1 / log, 1 / none) for none, log, _ in times],
@@ -163,7 +164,10 @@ def main() -> None:
             arrays |= {f"{split}_images": images[few, 0], f"{split}_labels": labels[few]}
         np.savez(data, **arrays)
         parts = [lambda: processes(options.rounds, folder, data)]
-        parts += [lambda batch=batch: recording(batch, options.rounds, folder, data) for batch in options.batch]
+        parts += [
+            lambda batch=batch: recording(batch, options.samples, options.rounds, folder, data)
+            for batch in options.batch
+        ]
         for part in parts:
             found = part()
             results |= found

@@ -105,4 +105,5 @@ def test_too_few_updates_for_its_phases_is_one_sentence():
 def test_the_rehearsal_knows_no_number_of_updates():
     """On 16 generated images the whole training would be 4 updates, and pct_start=0.2 of 5 steps a rise of none."""
     words = [*WORDS, "trainer.max_epochs=4", "trainer.batch_size=512", "scheduler.pct_start=0.2"]
-    config.rehearse(config.Composer().compose(words).config)
+    fit = config.rehearse(config.Composer().compose(words).config)
+    assert fit.learner.scheduler.total_steps > 1000

@@ -60,6 +60,19 @@ def test_best_and_last_are_one_file_only_where_they_are_the_same(noisy, tmp_path
     assert "x" in load_weights(last) and "x" not in load_weights(best)
 
 
+def test_best_is_not_last_where_a_callback_changed_the_weights_after_the_epoch(tmp_path, execute_in, monkeypatch):
+    def halve(self, session, metrics):
+        with torch.no_grad():
+            for parameter in session.learner.model.parameters():
+                parameter.mul_(0.5)
+
+    monkeypatch.setattr(EarlyStopping, "epoch_end", halve)
+    folder = tmp_path / "run"
+    execute_in(folder, *SMALL, "trainer.max_epochs=1", "callbacks=early_stopping")
+    best, last = (load_weights(folder / "checkpoints" / f"{name}.safetensors") for name in ("best", "last"))
+    assert all(torch.equal(best[name] * 0.5, last[name]) for name in best)
+
+
 def test_without_links_the_file_is_copied(tmp_path, monkeypatch):
     def refuse(*arguments):
         raise OSError("no links here")
