@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import pkgutil
@@ -10,6 +11,25 @@ from collections.abc import Sequence
 
 from dl_lab import __version__, commands
 from dl_lab.types import ConfigError, Interrupted, UserError
+
+MULTIRUN = ("-m", "--multirun", "hydra.mode=MULTIRUN")
+HYDRA_FLAGS = (  # Hydra's own views of a config
+    "--cfg",
+    "-c",
+    "--info",
+    "-i",
+    "--hydra-help",
+    "--shell-completion",
+    "-sc",
+    "--package",
+    "-p",
+    "--resolve",
+)
+
+
+def is_several() -> bool:
+    """Whether torchrun started this process beside others (asked without importing torch)."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
 
 
 def verbs() -> list[str]:
@@ -20,7 +40,9 @@ def verbs() -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; ends the process with 0, or 1 (failed), 2 (wrong input), 130 (interrupted)."""
-    sys.exit(_run(list(sys.argv[1:] if argv is None else argv)))
+    status = _run(list(sys.argv[1:] if argv is None else argv))
+    gc.freeze()  # the interpreter's last collections would look through every object once more: 60 ms after a sweep
+    sys.exit(status)
 
 
 def _run(argv: list[str]) -> int:
@@ -35,7 +57,8 @@ def _run(argv: list[str]) -> int:
             return _command("help")([])
         if argv and "=" not in argv[0] and not argv[0].startswith(("-", "+", "~")):
             return _command(_verb(argv[0]))(argv[1:])
-        return _command("train")(argv)
+        shows = any(word.partition("=")[0] in HYDRA_FLAGS for word in argv)
+        return _command("sweep" if not shows and any(word in MULTIRUN for word in argv) else "train")(argv)
     except Interrupted as stop:
         if os.environ.get("RANK", "0") == "0":
             print(stop, file=sys.stderr)

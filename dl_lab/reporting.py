@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -129,8 +130,10 @@ def _harmless(override: str) -> bool:
 
 def _shipped(choices: Mapping[str, str]) -> catalogue.Experiment | None:
     """The experiment as dl-lab ships it; None for none, and for a user's own."""
-    name = choices.get("experiment", "")
-    return catalogue.experiment(name)
+    return _experiment(choices.get("experiment", ""))
+
+
+_experiment = functools.cache(catalogue.experiment)  # a lane runs many jobs of one
 
 
 def _data(dataset: Mapping[str, Any]) -> str:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 HEARTBEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
 DIFF_LIMIT = 1_000_000
+PIECE = 1 << 16  # bytes; for a larger write Linux 6.18 looks for larger free pages: 2.4 ms for 0.9 MB, not 0.4 (ext4)
 SECRET_FILES = (
     ":(exclude)*.env",
     ":(exclude)*.pem",
@@ -56,7 +57,8 @@ def write_atomic(path: Path, content: str | bytes, durable: bool = False) -> Non
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         with open(temporary, "wb") as file:
-            file.write(data)
+            for start in range(0, len(data), PIECE):
+                file.write(memoryview(data)[start : start + PIECE])
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
@@ -66,18 +68,35 @@ def write_atomic(path: Path, content: str | bytes, durable: bool = False) -> Non
         raise UserError(f"Cannot write {path}: {error.strerror}.") from error
 
 
-def to_json(value: Any, indent: int | None = None) -> str:
-    """Strict JSON: a number that is not finite becomes null."""
+def to_json(value: Any) -> str:
+    """Strict JSON on one line: a number that is not finite becomes null."""
     try:
-        return json.dumps(value, indent=indent, allow_nan=False, default=_plain)
+        return _STRICT.encode(value)
     except (TypeError, ValueError):  # there is one, or a key that is no plain value
-        return json.dumps(_finite(value), indent=indent, allow_nan=False, default=str)
+        return json.dumps(_finite(value), allow_nan=False, default=str)
+
+
+def to_json_lines(facts: Mapping[str, Any], indent: str = "") -> str:
+    """The same for people: an entry per line, also of the mappings in it, what is deeper on its line.
+
+    (json's own indentation is a loop in Python, which took a job of a sweep milliseconds.)
+    """
+    deeper = f"{indent} "
+    entries = [
+        f"{deeper}{to_json(str(key))}: "
+        + (to_json_lines(item, deeper) if isinstance(item, Mapping) and not indent and item else to_json(item))
+        for key, item in facts.items()
+    ]
+    return "{\n" + ",\n".join(entries) + f"\n{indent}}}"
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     return list(value) if isinstance(value, Sequence) and not isinstance(value, bytes) else str(value)
+
+
+_STRICT = json.JSONEncoder(allow_nan=False, default=_plain)
 
 
 def _finite(value: Any) -> Any:
@@ -166,7 +185,7 @@ class Run:
         for name, text in files.items():
             (folder / name).parent.mkdir(exist_ok=True)
             write_atomic(folder / name, text)
-        write_atomic(folder / "env.json", to_json({k: v for k, v in facts.items() if k != "diff"}, indent=1))
+        write_atomic(folder / "env.json", to_json_lines({k: v for k, v in facts.items() if k != "diff"}))
         if facts.get("diff"):
             write_atomic(folder / "diff.patch", facts["diff"])
         return run
@@ -222,18 +241,18 @@ class Run:
         """Write status.json: queued / running / done / failed / interrupted / pruned."""
         with self._writing:
             self.status = {**self.status, **facts, "state": state, "heartbeat": now()}
-            write_atomic(self.folder / "status.json", to_json(self.status, indent=1))
+            write_atomic(self.folder / "status.json", to_json_lines(self.status))
 
     def add_facts(self, **facts: Any) -> None:
         """Add to env.json what only the process of the run can know."""
         known = read_json(self.folder / "env.json") or {}
         if not facts.items() <= known.items():
-            write_atomic(self.folder / "env.json", to_json({**known, **facts}, indent=1))
+            write_atomic(self.folder / "env.json", to_json_lines({**known, **facts}))
 
     def finish(self, metrics: Metrics, **facts: Any) -> None:
         """Write summary.json: the final metrics and what they rest on."""
         self.summary = {**self.summary, **facts, "metrics": metrics}
-        write_atomic(self.folder / "summary.json", to_json(self.summary, indent=1))
+        write_atomic(self.folder / "summary.json", to_json_lines(self.summary))
 
     @contextlib.contextmanager
     def part(self, name: str) -> Iterator[Run]:
@@ -291,7 +310,7 @@ class Run:
 
     def fingerprints(self, step: int, weights: Mapping[str, str]) -> None:
         """Append the fingerprint of every weight after `step` updates to weights.jsonl, for `dl-lab verify`."""
-        self.append("weights.jsonl", {"step": step, "weights": weights})
+        self.append("weights.jsonl", {"step": step, "crc32": weights})
 
     def records(self, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
         return read_records(self.folder / name)
@@ -313,7 +332,7 @@ class Run:
     def facts(self, name: str, values: Mapping[str, Any]) -> Path:
         """Save <name>.json in the run folder: plain values that belong to the run."""
         path = self.folder / f"{name}.json"
-        write_atomic(path, to_json(values, indent=1))
+        write_atomic(path, to_json_lines(values))
         return path
 
     def figure(self, name: str, figure: Figure, rows: Sequence[Mapping[str, Any]], step: int = 0) -> Path:

@@ -13,8 +13,11 @@ from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2, summary_v2
+from tensorboard.summary.writer.record_writer import RecordWriter
 
+from dl_lab import board
 from dl_lab.board import TensorBoard
 from dl_lab.run import Run, read_json, read_records
 from dl_lab.types import Interrupted, UserError
@@ -253,3 +256,20 @@ def test_a_real_server_shows_every_run_with_its_figures_and_a_filled_hparams_tab
     recorded = read_json(finished / "summary.json")["metrics"]
     for name in ("test/accuracy", "val/loss"):
         assert shown[f"final/{name}"] == pytest.approx(recorded[name], rel=1e-6)
+
+
+def test_the_hparams_session_is_what_tensorboards_own_function_writes():
+    hparams = {"lr": 0.1, "model": "mlp", "seed": 3, "nesterov": True}
+    assert Summary(value=[board.session_start(hparams, "0_a", 12.5)]) == summary_v2.hparams_pb(hparams, "0_a", 12.5)
+    for ok, status in ((True, api_pb2.STATUS_SUCCESS), (False, api_pb2.STATUS_FAILURE)):
+        end = plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=13.5)
+        about = metadata.create_summary_metadata(plugin_data_pb2.HParamsPluginData(session_end_info=end))
+        tag, nothing = metadata.SESSION_END_INFO_TAG, metadata.NULL_TENSOR
+        assert board.session_end(ok, 13.5) == Summary.Value(tag=tag, metadata=about, tensor=nothing)
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 300, 70_000])
+def test_records_are_those_of_tensorboards_own_writer(size):
+    data, written = bytes(i % 251 for i in range(size)), io.BytesIO()
+    RecordWriter(written).write(data)
+    assert board.record(data) == written.getvalue()

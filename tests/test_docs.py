@@ -13,7 +13,7 @@ import pytest
 
 from dl_lab import cli
 from dl_lab import config as configs
-from dl_lab.commands import sweep, train
+from dl_lab.commands import _sweep, sweep, train
 from dl_lab.sweeps import families
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,7 +47,7 @@ def test_shown_commands_are_right(line):
     if line.startswith(("dl-lab -m", "dl-lab sweep")):
         options = sweep.parse(words)
         composer = configs.Composer(options.config_dir)
-        grid = sweep.expand(composer, options)
+        grid = _sweep.expand(composer, options)
         jobs = families.compose_all(composer.compose, composer.groups(), [[*grid.fixed, *job] for job in grid.jobs()])
         assert len(jobs) > 1
     else:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from dl_lab import config as configs
-from dl_lab.commands import sweep as sweeps
+from dl_lab.commands import _sweep as sweeps
+from dl_lab.commands import sweep
 from dl_lab.records import smaller_is_better
-from dl_lab.run import read_records, to_json
+from dl_lab.run import describe_environment, read_records, to_json
 from dl_lab.sweeps import families, grid, identity, plan, search, view
 from dl_lab.types import ConfigError, UserError
 
@@ -23,7 +24,7 @@ def main(
     options: argparse.Namespace,
     expanded: grid.Grid,
     argv: Sequence[str],
-    machinery: sweeps.Machinery,
+    machinery: sweep.Machinery,
 ) -> int:
     from rich.console import Console
 
@@ -43,9 +44,11 @@ def main(
             one.lock()
         machinery.connect(console, one)
         words = [list(words) for words in space.probes()]
+        facts = describe_environment(["dl-lab", "-m", *argv])
         sweeps.check_jobs(
-            machinery.schedule,
+            machinery,
             [plan.Job(i, "", words[i], part.config, part.choices) for i, part in enumerate(composed)],
+            sweeps.needs([composed[0].config], "optuna"),
         )
         study.open()
         trials = Trials(composer, expanded, study, composed[0].config, one.code)
@@ -55,9 +58,7 @@ def main(
         one.write()
         width = min(study.total, AT_A_TIME)
         console.print(f"Sweep folder {one.folder}  ({machinery.where(width)})")
-        status = sweeps.run(
-            console, machinery.runner(width), one, todo, expanded.keys(), ["dl-lab", "-m", *argv], trials
-        )
+        status = sweeps.run(console, machinery.runner(width), one, todo, expanded.keys(), facts, trials)
         show_best(console, one, study)
         return status
 

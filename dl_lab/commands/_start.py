@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from dl_lab import config as configs
-from dl_lab.commands import sweep
+from dl_lab.commands import _jobs
 from dl_lab.run import Run, read_json
 
 
@@ -23,7 +23,7 @@ def main() -> int:
     if not resuming:
         run.cut_back({})  # a node may have died during the first try, before its first checkpoint
     choices = (read_json(folder / "env.json") or {}).get("choices", {})
-    return sweep.guarded(lambda: sweep.perform(run, 0, {"choices": choices, "solo": solo}, lambda event: None))
+    return _jobs.guarded(lambda: _jobs.perform(run, 0, {"choices": choices, "solo": solo}, lambda event: None))
 
 
 if __name__ == "__main__":

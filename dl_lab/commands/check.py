@@ -14,7 +14,7 @@ from typing import Any
 
 from dl_lab import catalogue
 from dl_lab import config as configs
-from dl_lab.commands import sweep
+from dl_lab.commands import _sweep, sweep
 from dl_lab.types import ConfigError, UserError
 
 
@@ -59,7 +59,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def plan(composer: configs.Composer, options: argparse.Namespace) -> list[Job]:
     """The jobs to check. Raises ConfigError where they cannot even be listed."""
     if options.multirun:
-        grid = sweep.expand(composer, options)
+        grid = _sweep.expand(composer, options)
         return [Job(" ".join(job) or "(one job)", [*grid.fixed, *job]) for job in grid.jobs()]
     if options.overrides:
         return [Job(" ".join(options.overrides), options.overrides)]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dl_lab import config as configs
+from dl_lab.cli import is_several
 from dl_lab.commands import train
 from dl_lab.run import Run, find_run, is_alive, read_json, state_of
 from dl_lab.types import UserError
@@ -23,7 +24,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     config = configs.read_config(folder)
     choices = (read_json(folder / "env.json") or {}).get("choices", {})
-    if train.is_several():
+    if is_several():
         from dl_lab.commands import _together
 
         if os.environ["RANK"] == "0":  # the others may find that rank 0 runs it already

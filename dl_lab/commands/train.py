@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -12,23 +11,11 @@ from typing import Any
 
 from dl_lab import config as configs
 from dl_lab import preload, reporting, tables
+from dl_lab.cli import HYDRA_FLAGS, MULTIRUN, is_several
 from dl_lab.records import flatten, overrides
 from dl_lab.run import NoBoard, Run, describe_devices, describe_environment
 from dl_lab.sweeps.identity import code_fingerprint, cost_key
 from dl_lab.types import Interrupted, Metrics, UserError
-
-HYDRA_FLAGS = (
-    "--cfg",
-    "-c",
-    "--info",
-    "-i",
-    "--hydra-help",
-    "--shell-completion",
-    "-sc",
-    "--package",
-    "-p",
-    "--resolve",
-)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -51,11 +38,6 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def is_several() -> bool:
-    """Whether torchrun started this process beside others (asked without importing torch)."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
-
-
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Hydra's flags that choose what is run; everything else is an override."""
     parser = argparse.ArgumentParser(prog="dl-lab", add_help=False, allow_abbrev=False)
@@ -63,7 +45,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--multirun", "-m", action="store_true")
     parser.add_argument("--config-dir", "-cd")
     parser.add_argument("--config-name", "-cn", default="config")
-    if any(word in ("-m", "--multirun", "hydra.mode=MULTIRUN") for word in argv):
+    if any(word in MULTIRUN for word in argv):
         return argparse.Namespace(multirun=True, config_dir=None, config_name="config", overrides=[])
     options, unknown = parser.parse_known_intermixed_args(list(argv))
     flags = [word for word in unknown if word.startswith("-")]
@@ -226,6 +208,30 @@ HIDDEN_GROUPS = ("hydra", "paths", "threads", "logger", "callbacks")
 
 
 def to_yaml(value: Any) -> str:
+    """YAML of plain values. A part that another config of this process had too (jobs of a sweep) is not made again."""
+    if not isinstance(value, Mapping) or not value:
+        return _dumped(value)
+    return "".join(_remembered(key, item) for key, item in value.items())
+
+
+def _remembered(key: str, item: Any) -> str:
+    if not isinstance(item, Mapping) or not item:
+        return _part({key: item})
+    head = f"{key}:\n"
+    return head + "".join(_part({key: {name: part}}).removeprefix(head) for name, part in item.items())
+
+
+def _part(part: Mapping[str, Any]) -> str:
+    known_as = repr(part)
+    if known_as not in _YAML:
+        _YAML[known_as] = _dumped(part)
+    return _YAML[known_as]
+
+
+_YAML: dict[str, str] = {}
+
+
+def _dumped(value: Any) -> str:
     import yaml
 
     return yaml.dump(value, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False, allow_unicode=True)

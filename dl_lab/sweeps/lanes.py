@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import json
 import os
 import select
@@ -19,6 +20,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +29,7 @@ from dl_lab.types import Interrupted, Pruned, UserError
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 GRACE_SECONDS = 60.0
+FORK_SECONDS = 0.05  # to fork a child and for its first job to find everything cold
 MOST_LANES_PER_GPU = 8
 REUSE_SECONDS = 10.0  # of work, after which a child's 20 ms of fork and exit no longer count
 MEMORY_SHARE = 0.9  # of a GPU's memory that its jobs together may take
@@ -37,6 +40,7 @@ Work = Callable[[int, Mapping[str, Any], Callable[[Event], None]], int]  # (job,
 
 
 NextJob = Callable[[], tuple[int, Mapping[str, Any]] | None]  # (job, orders); None: there is none (now)
+ASKED = -1  # and below: numbers of what is not a job
 NOT_FAILED = (0, Interrupted.exit_code, Pruned.exit_code)
 
 
@@ -146,10 +150,14 @@ class Server:
         *lines, self._buffer = (self._buffer + chunk).split(b"\n")
         return [json.loads(line) for line in lines if line]
 
-    def close(self) -> None:
-        """End the server at once, and whatever still runs in it."""
+    def kill(self) -> None:
+        """Let it end; `close` waits until it has: freeing its memory takes 20 ms."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """End the server at once, and whatever still runs in it."""
+        self.kill()
         for descriptor in (self._commands, self.events):
             with contextlib.suppress(OSError):
                 os.close(descriptor)
@@ -173,7 +181,7 @@ def _serve(device: str, prepare: Prepare, work: Work, commands: int, events: int
         os.set_blocking(descriptor, False)
     signal.set_wakeup_fd(waker)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    children = _Children(work, send, 0.0 if device else REUSE_SECONDS, (commands, woken, waker))
+    children = _Children(prepare, work, send, 0.0 if device else REUSE_SECONDS, (commands, woken, waker))
     buffer, open_ended = b"", True
     while open_ended or children.busy:
         ready, _, _ = select.select([woken, children.idle, *([commands] if open_ended else [])], [], [], 1.0)
@@ -185,14 +193,14 @@ def _serve(device: str, prepare: Prepare, work: Work, commands: int, events: int
             chunk = os.read(commands, 1 << 16)
             open_ended = bool(chunk)
             *lines, buffer = (buffer + chunk).split(b"\n")
-            for command in map(json.loads, lines):
+            for line in lines:
+                command = json.loads(line)
                 if "prepare" in command:
-                    children.dismiss()  # what they were forked from is no longer what a job needs
-                    prepare(command["prepare"])
+                    children.prepare_more(command["prepare"], line)
                 elif "signal" in command:
                     children.signal(command["signal"])
                 else:
-                    children.start(command)
+                    children.start(command, line)
     os._exit(0)
 
 
@@ -202,9 +210,11 @@ class _Children:
 
     A fork and the exit of a process as large as torch's cost 20 ms, and every page that the child then touches is
     copied once more: a child whose job was short and ended well takes the next one. One that failed, was
-    interrupted or has worked for `reuse_seconds` is not used again.
+    interrupted or has worked for `reuse_seconds` is not used again. Nor is one that lacks what the server has prepared
+    since, unless that is sooner done again than a process forked and warmed up.
     """
 
+    prepare: Prepare
     work: Work
     send: Callable[[Event], None]
     reuse_seconds: float
@@ -216,16 +226,28 @@ class _Children:
         self.idle, self._report = os.pipe()  # a child writes its pid when it wants another job
         os.set_blocking(self.idle, False)
         self._orders: dict[int, int] = {}
+        self._outdated: set[int] = set()
+        self._behind: dict[int, bytes] = {}  # lines that a child has to read before its next job
 
-    def start(self, command: Mapping[str, Any]) -> None:
+    def start(self, command: Mapping[str, Any], line: bytes) -> None:
         """Give a job to a child that waits, else to a new one."""
         while self.waiting:
             pid, orders = self.waiting.popitem()
             with contextlib.suppress(BrokenPipeError):
-                _write_all(orders, (json.dumps(command) + "\n").encode())
+                _write_all(orders, self._behind.pop(pid, b"") + line + b"\n")
                 self.busy[pid] = command["start"]
                 return
         self._fork(command)
+
+    def prepare_more(self, orders: Mapping[str, Any], line: bytes) -> None:
+        """Prepare in the server what the next jobs need."""
+        began = time.monotonic()
+        self.prepare(orders)
+        if time.monotonic() - began > FORK_SECONDS:
+            self.dismiss()
+            self._outdated.update(self.busy)
+        for pid in (*self.busy, *self.waiting):
+            self._behind[pid] = self._behind.get(pid, b"") + line + b"\n"
 
     def signal(self, number: int) -> None:
         self.dismiss()
@@ -235,9 +257,12 @@ class _Children:
 
     def dismiss(self) -> None:
         """Let the waiting children end."""
-        for pid in self.waiting:
-            os.close(self._orders.pop(pid))
-        self.waiting.clear()
+        for pid in list(self.waiting):
+            self._end(pid)
+
+    def _end(self, pid: int) -> None:
+        os.close(self.waiting.pop(pid))
+        del self._orders[pid]
 
     def take_reports(self) -> None:
         """Pass on which jobs have ended."""
@@ -246,12 +271,16 @@ class _Children:
                 if pid in self.busy:
                     self.send({"event": "exit", "job": self.busy.pop(pid), "status": 0})
                     self.waiting[pid] = self._orders[pid]
+                    if pid in self._outdated:
+                        self._end(pid)
         with contextlib.suppress(ChildProcessError):
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
                 pid, status = ended
                 if pid in self.busy:
                     self.send({"event": "exit", "job": self.busy.pop(pid), "status": os.waitstatus_to_exitcode(status)})
                 self.waiting.pop(pid, None)
+                self._outdated.discard(pid)
+                self._behind.pop(pid, None)
                 if pid in self._orders:
                     os.close(self._orders.pop(pid))
 
@@ -271,9 +300,12 @@ class _Children:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 for descriptor in (*self.mine, self.idle, write, *self._orders.values()):
                     os.close(descriptor)
-                began, command = time.monotonic(), first
+                began = time.monotonic()
                 with open(read, encoding="utf-8") as orders:
-                    while True:
+                    for command in itertools.chain([first], map(json.loads, orders)):
+                        if "prepare" in command:
+                            self.prepare(command["prepare"])
+                            continue
                         status = self.work(command["start"], command, self.send)
                         signal.signal(signal.SIGTERM, signal.SIG_DFL)
                         if status != 0 or time.monotonic() - began > self.reuse_seconds:
@@ -281,10 +313,6 @@ class _Children:
                         sys.stdout.flush()
                         sys.stderr.flush()
                         os.write(self._report, f"{os.getpid()}\n".encode())
-                        line = orders.readline()
-                        if not line:
-                            break
-                        command = json.loads(line)
         finally:
             with contextlib.suppress(OSError, ValueError):
                 sys.stdout.flush()
@@ -316,6 +344,7 @@ class Schedule:
     stop_on_failure: bool = False
     next_job: NextJob = no_more
     servers: list[Server] = field(default_factory=list)
+    _untold: deque[Event] = field(default_factory=deque)
 
     OUT_OF_MEMORY = 75
 
@@ -334,19 +363,25 @@ class Schedule:
     def _server(self, device: str) -> Server:
         return Server(device, self.prepare, self.work)
 
-    def ask(self, orders: Mapping[str, Any]) -> Event:
-        """Run something in a child of the first server and return the one event it sends before it ends."""
-        server, answer = self.servers[0], None
-        server.start(-1, orders)
-        while True:
+    def ask(self, questions: Sequence[Mapping[str, Any]], meanwhile: Mapping[str, Any]) -> list[Event]:
+        """Give each question (orders) to a child of the first server; the one event that each of them sends.
+
+        meanwhile: what all servers prepare while the children are at it.
+        """
+        server, answers = self.servers[0], dict[int, Event]()
+        for number, question in enumerate(questions):
+            server.start(ASKED - number, question)
+        for each in self.servers:
+            each.prepare(meanwhile)
+        while len(answers) < len(questions):
             events = server.read()
             if events is None:
                 raise UserError("A process of the sweep was killed while the jobs were checked.")
             for event in events:
+                answers.setdefault(event["job"], event)
                 if event["event"] == "exit":
-                    server.running.discard(-1)
-                    return answer or {"event": "nothing"}
-                answer = event
+                    server.running.discard(event["job"])
+        return list(answers.values())
 
     def run(self, jobs: Sequence[int], orders: Mapping[int, Mapping[str, Any]]) -> dict[int, int]:
         """Job -> exit status, for every job that ended; those never started are left out."""
@@ -363,7 +398,7 @@ class Schedule:
                     interrupts = asked.count
                     self._stop(signal.SIGTERM if interrupts == 1 else signal.SIGKILL)
                     stopping_since = stopping_since or time.monotonic()
-                    self.observe({"event": "stopping"})
+                    self._tell({"event": "stopping"})
                 if stopping_since and time.monotonic() - stopping_since > GRACE_SECONDS:
                     self._stop(signal.SIGKILL)
                 if not stopping_since:
@@ -381,15 +416,15 @@ class Schedule:
                         if status == self.OUT_OF_MEMORY and job in beside:
                             alone.add(job)
                             waiting.insert(0, job)
-                            self.observe({"event": "alone", "job": job, "lane": lane})
+                            self._tell({"event": "alone", "job": job, "lane": lane})
                             continue
                         statuses[job] = status
                         self._stop_after(status, waiting)
-                        if not stopping_since:  # the lane works on while the result is read and shown
-                            self._fill(server, slots[id(server)], waiting, alone, lanes, beside, orders)
-                        self.observe({**event, "lane": lane})
+                        self._tell({**event, "lane": lane})
                     elif "job" in event:
-                        self.observe({**event, "lane": lanes.get(event["job"], 0)})
+                        self._tell({**event, "lane": lanes.get(event["job"], 0)})
+        self._tell_all()
+        self._end()
         return statuses
 
     def _stop_after(self, status: int, waiting: list[int]) -> None:
@@ -403,7 +438,10 @@ class Schedule:
     ) -> bool:
         """Whether a job runs or may start; fetches further jobs for the free lanes."""
         free = sum(slots[id(server)] - len(server.running) for server in self.servers)
-        while not stopping and len(waiting) < free and (new := self.next_job()) is not None:
+        while not stopping and len(waiting) < free:
+            self._tell_all()  # what is next may depend on it
+            if (new := self.next_job()) is None:
+                break
             waiting.append(new[0])
             orders[new[0]] = new[1]
         return bool(waiting and not stopping) or any(server.running for server in self.servers)
@@ -427,11 +465,24 @@ class Schedule:
             lanes[job] = min(set(range(len(lanes) + 1)) - set(lanes.values()))
             (beside.discard if job in alone else beside.add)(job) if server.device and slots > 1 else None
             server.start(job, {**orders.get(job, {}), "solo": job not in beside})
-            self.observe({"event": "start", "job": job, "lane": lanes[job], "device": server.device})
+            self._tell({"event": "start", "job": job, "lane": lanes[job], "device": server.device})
+
+    def _tell(self, event: Event) -> None:
+        self._untold.append(event)
+
+    def _tell_all(self) -> None:
+        while self._untold:
+            self.observe(self._untold.popleft())
 
     def _events(self) -> Iterator[tuple[Server, Event]]:
+        """What has come from the servers; while nothing comes, `observe` is told of what came before.
+
+        In this order, because results are read and shown in a millisecond or more, in which a lane would wait.
+        """
         by_descriptor = {server.events: server for server in self.servers}
-        ready, _, _ = select.select(list(by_descriptor), [], [], 0.2)
+        ready, _, _ = select.select(list(by_descriptor), [], [], 0 if self._untold else 0.2)
+        if not ready and self._untold:
+            self.observe(self._untold.popleft())
         for descriptor in ready:
             server = by_descriptor[descriptor]
             events = server.read()
@@ -439,7 +490,10 @@ class Schedule:
                 yield server, {"event": "lost"}
                 continue
             for event in events:
-                yield server, event
+                if event.get("job", 0) > ASKED:
+                    yield server, event
+                elif event["event"] == "exit":  # what was asked before the jobs
+                    server.running.discard(event["job"])
 
     def _replace(
         self,
@@ -462,11 +516,15 @@ class Schedule:
                 waiting.insert(0, job)
             else:
                 statuses[job] = -signal.SIGKILL
-            self.observe({"event": "lost", "job": job, "lane": lane, "again": again})
+            self._tell({"event": "lost", "job": job, "lane": lane, "again": again})
 
     def _stop(self, number: int) -> None:
         for server in self.servers:
             server.stop(number)
+
+    def _end(self) -> None:
+        for server in self.servers:
+            server.kill()
 
     def close(self) -> None:
         """End the servers; jobs that still run end with them."""

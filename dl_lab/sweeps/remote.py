@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from dl_lab.run import read_json, read_records, state_of, to_json, write_atomic
+from dl_lab.run import read_json, read_records, state_of, to_json_lines, write_atomic
 from dl_lab.sweeps.lanes import (
     GRACE_SECONDS,
     NOT_FAILED,
@@ -253,7 +253,7 @@ class Cluster:
             message = f"it did not start ({where})" if state == "queued" else f"killed on its node ({where})"
             status = read_json(folder / "status.json") or {}
             status["error"] = {"type": "Killed", "message": message, "traceback": ""}
-            write_atomic(folder / "status.json", to_json(status, indent=1))
+            write_atomic(folder / "status.json", to_json_lines(status))
         return -signal.SIGKILL
 
     def _show_progress(self) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dl_lab.run import is_alive, read_json, to_json, write_atomic
+from dl_lab.run import is_alive, read_json, to_json_lines, write_atomic
 from dl_lab.sweeps.remote import OVER, ClusterAway, Task, supervise
 from dl_lab.types import UserError
 
@@ -260,7 +260,7 @@ class SlurmJob:
     def _say(self, reason: str) -> None:
         """Leave word for the sweep of why the job was interrupted."""
         if (status := self._status()).get("state") == "interrupted":
-            write_atomic(Path(self.task.folder) / "status.json", to_json({**status, "reason": reason}, indent=1))
+            write_atomic(Path(self.task.folder) / "status.json", to_json_lines({**status, "reason": reason}))
 
 
 def _children() -> list[int]:

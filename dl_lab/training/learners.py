@@ -136,7 +136,7 @@ class GradientLearner:
             except torch.OutOfMemoryError:
                 if self.out_of_memory == "raise" or self.accumulation >= len(batch[0]):
                     raise
-                self.optimizer.zero_grad(set_to_none=True)
+                self._forget_gradients()
                 self.accumulation *= 2
                 warnings.warn(
                     f"Out of memory: micro-batches of {-(-len(batch[0]) // self.accumulation)} from now on, "
@@ -157,7 +157,7 @@ class GradientLearner:
                 (self.scaler.scale(loss) if self.scaler else loss).backward()
             tally = add_tallies(tally, part_tally) if tally else part_tally
         self._move_weights()
-        self.optimizer.zero_grad(set_to_none=True)
+        self._forget_gradients()
         if self.scheduler is not None and self.schedule_every == "step":
             self.scheduler.step()
         return tally
@@ -172,6 +172,10 @@ class GradientLearner:
             self.scaler.update()
         else:
             self.step()
+
+    def _forget_gradients(self) -> None:
+        for parameter in self.trainable:  # optimizer.zero_grad does the same, and tells the profiler (0.15 ms)
+            parameter.grad = None
 
     @torch.no_grad()
     def evaluate(self, batch: Batch) -> Tally:

@@ -46,7 +46,7 @@ def test_what_a_run_records(finished):
     lines = [json.loads(line) for line in (finished / "weights.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [0, 1, 2, 4, 8, 16]
     last = checkpoints.load_weights(finished / "checkpoints" / "last.safetensors")
-    assert lines[-1]["weights"] == checkpoints.fingerprints(last)
+    assert lines[-1]["crc32"] == checkpoints.fingerprints(last)
     records = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     assert sum(losses[:8]) / 8 == pytest.approx(records[0]["train/loss"])
 

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from dl_lab import config as configs
+from dl_lab.commands import _sweep
 from dl_lab.commands import sweep as command
 from dl_lab.sweeps import families
 from dl_lab.types import ConfigError
@@ -258,7 +259,7 @@ def test_a_fixed_key_may_be_one_that_only_the_swept_experiments_have(what):
     """dataset.pad_frames is no key of the default config's digits."""
     composer = configs.Composer()
     for word, wrong in (("dataset.pad_frames=null", ""), ("dataset.pad_frame=null", "Did you mean dataset.pad_frames")):
-        expanded = command.expand(composer, command.parse([what, word, "lanes=1"]))
+        expanded = _sweep.expand(composer, command.parse([what, word, "lanes=1"]))
         assert expanded.fixed == [word, "lanes=1"]
         jobs = [[*expanded.fixed, *job] for job in expanded.jobs()]
         assert len(jobs) > 1
