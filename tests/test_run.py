@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import resource
 import shutil
@@ -16,6 +17,7 @@ from types import MappingProxyType
 import pytest
 
 from dl_lab.run import (
+    PIECE,
     NoBoard,
     Run,
     describe_environment,
@@ -23,6 +25,7 @@ from dl_lab.run import (
     read_losses,
     read_records,
     to_json,
+    to_json_lines,
     write_atomic,
 )
 from dl_lab.types import Interrupted
@@ -166,6 +169,31 @@ def test_a_figure_is_kept_with_its_rows(run):
 def test_json_is_strict():
     values = {"a": float("inf"), "b": [float("nan"), 1.5], "c": {"d": (1, "x")}}
     assert json.loads(to_json(values)) == {"a": None, "b": [None, 1.5], "c": {"d": [1, "x"]}}
+
+
+def test_json_for_people_has_an_entry_on_each_line():
+    facts = {"state": "done", "lists": [1, [2, math.nan]], "dataset": {"sizes": {"train": 5}, "name": "d"}, "none": {}}
+    text = to_json_lines(facts)
+    assert json.loads(text) == {**facts, "lists": [1, [2, None]]}
+    assert text.splitlines() == [
+        "{",
+        ' "state": "done",',
+        ' "lists": [1, [2, null]],',
+        ' "dataset": {',
+        '  "sizes": {"train": 5},',
+        '  "name": "d"',
+        " },",
+        ' "none": {}',
+        "}",
+    ]
+    assert json.loads(to_json_lines({})) == {}
+
+
+@pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, 3 * PIECE + 5])
+def test_a_large_file_is_written_whole(tmp_path, size):
+    data = bytes(i % 251 for i in range(size))
+    write_atomic(tmp_path / "file", data)
+    assert (tmp_path / "file").read_bytes() == data
 
 
 def test_json_takes_what_is_like_a_mapping_or_a_list_and_the_rest_as_text():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ import pytest
 import yaml
 
 from dl_lab import cli, reporting
+from dl_lab.commands import train
 from dl_lab.types import ConfigError
 
 QUICK = ("model=linear", "trainer.max_epochs=1", "logger=none", "threads=1")
@@ -197,3 +199,14 @@ def test_tab_completion_in_bash(tmp_path):
 
     assert "experiment=octmnist_cnn" in complete("dl-lab experiment=oct")
     assert "optimizer.lr=" in complete("dl-lab optimizer.l")
+
+
+def test_a_configs_text_is_that_of_yaml_also_where_another_had_parts_of_it():
+    """Parts are remembered between the jobs of a lane: 1, 1.0, True and "1" are equal or alike, and not the same."""
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    for lr in (1, 1.0, True, "1", None, [1], {"rate": 1}, {1: "a"}, {"1": "a"}, {}, "a: b\n c " + 99 * "long "):
+        config = {"seed": 0, "optimizer": {"lr": lr, "betas": [0.9, 0.99]}, "parts": {"deep": {"lr": lr}}, "x": lr}
+        config = {key: copy.deepcopy(part) for key, part in config.items()}  # what is shared would be an &anchor
+        assert train.to_yaml(config) == yaml.dump(config, Dumper=dumper, sort_keys=False, allow_unicode=True)
+    assert yaml.safe_load(train.to_yaml({})) == {}
+    assert yaml.safe_load(train.to_yaml(["a=1"])) == ["a=1"]

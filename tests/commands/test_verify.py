@@ -163,6 +163,7 @@ def test_an_operation_that_does_not_repeat_itself_is_named():
 def test_fingerprints_are_of_the_bits():
     tensors = {"a": torch.zeros(3), "b": torch.tensor(1.0, dtype=torch.bfloat16), "c": torch.arange(6).view(2, 3).T}
     before = checkpoints.fingerprints(tensors)
+    assert all(len(bits) == 8 for bits in before.values())
     tensors["a"][1] = -0.0
     after = checkpoints.fingerprints(tensors)
     assert [name for name in tensors if before[name] != after[name]] == ["a"]

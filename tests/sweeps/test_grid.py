@@ -176,6 +176,50 @@ def test_lanes_grow_with_measured_memory_and_full_ones_run_alone():
     assert [event["job"] for event in events if event["event"] == "alone"] == [2]
 
 
+prepared = []  # in each process of the test below
+
+
+def prepare(orders):
+    import time
+
+    prepared.append(orders.get("what"))
+    time.sleep(orders.get("seconds", 0))
+
+
+def tell(job, orders, send):
+    import os
+
+    send({"event": "told", "job": job, "pid": os.getpid(), "prepared": prepared})
+    return orders.get("status", 0)
+
+
+@pytest.mark.parametrize("seconds", [0, 5 * lanes.FORK_SECONDS])
+def test_who_was_asked_before_the_jobs_is_one_of_them_unless_it_lacks_much(seconds):
+    """A question's process takes jobs too, after it has prepared what came since; not where that takes long."""
+    told = []
+    schedule = lanes.Schedule(lanes.Layout(("",), 2, 1), prepare, tell, told.append)
+    schedule.open()
+    try:
+        answers = schedule.ask([{}, {}], {"what": "data", "seconds": seconds})
+        assert [answer["prepared"] for answer in answers] == [[None], [None]]
+        assert schedule.run([0, 1, 2], {job: {} for job in range(3)}) == dict.fromkeys(range(3), 0)
+    finally:
+        schedule.close()
+    jobs = [event for event in told if event["event"] == "told"]
+    assert [event["prepared"] for event in jobs] == [[None, "data"]] * 3
+    same = {event["pid"] for event in jobs} & {answer["pid"] for answer in answers}
+    assert bool(same) == (seconds == 0)
+
+
+def test_a_question_whose_process_dies_is_not_waited_for():
+    schedule = lanes.Schedule(lanes.Layout(("",), 1, 1), lambda _: None, lambda *_: 1 // 0)
+    schedule.open()
+    try:
+        assert [answer["event"] for answer in schedule.ask([{}], {})] == ["exit"]
+    finally:
+        schedule.close()
+
+
 def test_statuses_and_order_over_two_lanes():
     statuses, events = run_schedule(
         lanes.Layout(("",), 2, 1), {n: {"status": n % 3, "seconds": 0.05} for n in range(9)}

@@ -275,6 +275,9 @@ def test_a_rate_that_the_optimizer_refuses_is_found_before_any_job_starts(tmp_pa
     code, text = sweep(tmp_path, "trainer.max_epochs=1", "optimizer.lr=0.1,-0.5,0.01", "seed=0,1")
     assert code == 2
     assert "Job 2: " in text and "-0.5" in text
+    code, text = sweep(tmp_path, "trainer.max_epochs=1", "threads=1,0")
+    assert code == 2
+    assert "Job 1: threads: 0 is not at least 1" in text
     assert not list(tmp_path.glob("outputs/sweeps/*/*/*/status.json"))
 
 
