@@ -352,6 +352,12 @@ def test_when_rays_head_dies_the_sweep_says_so_and_goes_on_elsewhere(own_ray, lo
     assert results(tmp_path) == results(local)
 
 
+def is_asked_to_end(pid: int) -> bool:
+    """Whether SIGTERM waits for a process that is stopped."""
+    pending = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("ShdPnd"))
+    return bool(int(pending.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+
 @pytest.mark.slurm
 @pytest.mark.xdist_group("slurm")
 def test_a_job_whose_time_is_over_is_requeued_and_ends_interrupted_when_that_is_used_up(slurm, local, tmp_path):
@@ -371,7 +377,9 @@ def test_a_job_whose_time_is_over_is_requeued_and_ends_interrupted_when_that_is_
         """The signal that SLURM sends before the end; below ten minutes submitit takes any for that of the end."""
         job, id = jobs(tmp_path)[number], slurm_ids(tmp_path)[number]
         wait_for(lambda: try_to("scancel", "--signal=USR2", id, environment=slurm.environment))
-        os.kill(held.pop(job), signal.SIGCONT)
+        pid = held.pop(job)
+        wait_for(lambda: is_asked_to_end(pid))  # SLURM delivers it in its own time: the job would be over before
+        os.kill(pid, signal.SIGCONT)
         wait_for(lambda: state(job) == "interrupted")
 
     def start_again(number: int) -> None:
