@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
 import os
@@ -40,9 +41,8 @@ def verbs() -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; ends the process with 0, or 1 (failed), 2 (wrong input), 130 (interrupted)."""
-    status = _run(list(sys.argv[1:] if argv is None else argv))
-    gc.freeze()  # the interpreter's last collections would look through every object once more: 60 ms after a sweep
-    sys.exit(status)
+    atexit.register(gc.freeze)  # the last collections would look through every object: 60 ms after a sweep
+    sys.exit(_run(list(sys.argv[1:] if argv is None else argv)))
 
 
 def _run(argv: list[str]) -> int:
