@@ -319,7 +319,7 @@ class _Transfer:
 
     def failure(self, reason: str) -> DownloadError:
         return DownloadError(
-            f"{self.url} could not be downloaded: {reason}. "
+            f"{self.url} could not be downloaded: {reason}{'' if reason.endswith('?') else '.'} "
             f"Run again later, or download it by hand and put it at {self.path}."
         )
 
