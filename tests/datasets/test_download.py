@@ -344,7 +344,7 @@ def test_a_redirect_to_ftp_is_not_followed(tmp_path: Path) -> None:
 
 
 def test_nobody_listens(tmp_path: Path) -> None:
-    with pytest.raises(DownloadError, match=r"127\.0\.0\.1 cannot be reached .*offline\?\. ") as failure:
+    with pytest.raises(DownloadError, match=r"127\.0\.0\.1 cannot be reached .*offline\? Run") as failure:
         fetch(closed_address(), tmp_path / "digits.bin", checksum=SHA256)
     assert "\n" not in str(failure.value)
     assert names(tmp_path) == {"digits.bin.lock"}
