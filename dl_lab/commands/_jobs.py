@@ -107,6 +107,8 @@ def make_run(orders: Mapping[str, Any]) -> Run:
     board = configs.build(config, "logger")
     resuming = any(folder.glob("checkpoints/*.pt"))
     run = Run.reopen(folder, config, board) if resuming else Run(folder, config, board)
+    if resuming:  # perhaps elsewhere than before
+        run.add_facts(devices=describe_devices())
     log = os.open(folder / "job.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (1, 2):
         os.dup2(log, stream)
@@ -128,7 +130,6 @@ def perform(run: Run, job: int, orders: Mapping[str, Any], send: Any) -> int:
 
     run.on_progress = progress
     run.on_epoch = search.reporter(run.folder, lambda node: configs.build_checked(node, "pruner")) or run.on_epoch
-    run.add_facts(devices=describe_devices())
     train.perform(run, orders["choices"], quiet=True, beside_others=not orders["solo"])
     return 0
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dl_lab import config as configs
 from dl_lab.commands import _jobs
-from dl_lab.run import Run, read_json
+from dl_lab.run import Run, describe_devices, read_json
 
 
 def main() -> int:
@@ -22,6 +22,7 @@ def main() -> int:
     run = Run.reopen(folder, config, board) if resuming else Run(folder, config, board)
     if not resuming:
         run.cut_back({})  # a node may have died during the first try, before its first checkpoint
+    run.add_facts(devices=describe_devices())
     choices = (read_json(folder / "env.json") or {}).get("choices", {})
     return _jobs.guarded(lambda: _jobs.perform(run, 0, {"choices": choices, "solo": solo}, lambda event: None))
 

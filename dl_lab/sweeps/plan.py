@@ -68,6 +68,7 @@ class Sweep:
     search: dict[str, Any] = field(default_factory=dict)  # of a search: space, sampler, pruner, objective
     _lock: Any = None
     _noted: float = 0.0
+    _rows: dict[int, dict[str, Any]] = field(default_factory=dict)  # of results.csv, by job
 
     def lock(self) -> None:
         """Hold the folder until the process ends. Raises UserError where another process has it."""
@@ -108,19 +109,19 @@ class Sweep:
         write_atomic(self.folder / "sweep.yaml", yaml.dump(plan, Dumper=DUMPER, sort_keys=False), durable=True)
 
     def note_result(self) -> None:
-        """Let results.csv grow, at most once a second (every row is read anew)."""
+        """Let results.csv grow, at most once a second."""
         if time.monotonic() - self._noted > 1:
             self.write_results()
             self._noted = time.monotonic()
 
     def write_results(self) -> Path:
         """results.csv: a row for each finished job, what varies first."""
-        rows = []
         for job in self.jobs:
-            summary = read_json(self.folder / job.name / "summary.json")
+            summary = None if job.number in self._rows else read_json(self.folder / job.name / "summary.json")
             if summary is not None and state_of(self.folder / job.name) == "done":
                 varying = as_mapping(job.overrides)
-                rows.append({"job": job.number, "id": job.id, **varying, **summary.get("metrics", {})})
+                self._rows[job.number] = {"job": job.number, "id": job.id, **varying, **summary.get("metrics", {})}
+        rows = [self._rows[job.number] for job in self.jobs if job.number in self._rows]
         columns = list(dict.fromkeys(key for row in rows for key in row))
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, columns)
