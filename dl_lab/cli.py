@@ -11,26 +11,8 @@ import sys
 from collections.abc import Sequence
 
 from dl_lab import __version__, commands
+from dl_lab.commands import HYDRA_FLAGS, MULTIRUN
 from dl_lab.types import ConfigError, Interrupted, UserError
-
-MULTIRUN = ("-m", "--multirun", "hydra.mode=MULTIRUN")
-HYDRA_FLAGS = (  # Hydra's own views of a config
-    "--cfg",
-    "-c",
-    "--info",
-    "-i",
-    "--hydra-help",
-    "--shell-completion",
-    "-sc",
-    "--package",
-    "-p",
-    "--resolve",
-)
-
-
-def is_several() -> bool:
-    """Whether torchrun started this process beside others (asked without importing torch)."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
 
 
 def verbs() -> list[str]:

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dl_lab import config as configs
-from dl_lab.cli import is_several
-from dl_lab.commands import train
+from dl_lab.commands import is_several, train
 from dl_lab.run import Run, find_run, is_alive, read_json, state_of
 from dl_lab.types import UserError
 

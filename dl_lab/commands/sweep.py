@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dl_lab import preload
-from dl_lab.cli import is_several
+from dl_lab.commands import is_several
 from dl_lab.sweeps import lanes
 from dl_lab.types import ConfigError
 

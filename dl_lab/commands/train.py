@@ -11,7 +11,7 @@ from typing import Any
 
 from dl_lab import config as configs
 from dl_lab import preload, reporting, tables
-from dl_lab.cli import HYDRA_FLAGS, MULTIRUN, is_several
+from dl_lab.commands import HYDRA_FLAGS, MULTIRUN, is_several
 from dl_lab.records import flatten, overrides
 from dl_lab.run import NoBoard, Run, describe_devices, describe_environment
 from dl_lab.sweeps.identity import code_fingerprint, cost_key
