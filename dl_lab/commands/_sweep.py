@@ -164,7 +164,8 @@ def _seedless(config: Mapping[str, Any]) -> dict[str, Any]:
     procedure = config["procedure"]
     trainer = procedure.get("trainer")
     without = {**procedure, "trainer": {**trainer, "seed": None}} if isinstance(trainer, Mapping) else procedure
-    return {**{name: config.get(name) for name in configs.SETTINGS if name != "seed"}, "procedure": without}
+    checked = {name: config.get(name) for name in (*configs.SETTINGS, "logger", "reference") if name != "seed"}
+    return {**checked, "procedure": without}
 
 
 def _rateless(value: Any) -> Any:

@@ -131,6 +131,10 @@ class Server:
         self.running.add(job)
         self._send({"start": job, **orders})
 
+    def jobs(self) -> list[int]:
+        """What runs in it, without what it was asked."""
+        return sorted(job for job in self.running if job > ASKED)
+
     def prepare(self, orders: Mapping[str, Any]) -> None:
         self._send({"prepare": orders})
 
@@ -444,7 +448,9 @@ class Schedule:
                 break
             waiting.append(new[0])
             orders[new[0]] = new[1]
-        return bool(waiting and not stopping) or any(server.running for server in self.servers)
+        if stopping:
+            return any(server.jobs() for server in self.servers)
+        return bool(waiting) or any(server.running for server in self.servers)
 
     def _fill(
         self,
@@ -509,7 +515,7 @@ class Schedule:
         new = self._server(server.device)
         self.servers[self.servers.index(server)] = new
         slots[id(new)] = slots.pop(id(server))
-        for job in sorted(server.running):
+        for job in server.jobs():
             lane, again = lanes.pop(job), lost.get(job, 0) < 1
             lost[job] = lost.get(job, 0) + 1
             if again:

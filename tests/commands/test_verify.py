@@ -168,3 +168,15 @@ def test_fingerprints_are_of_the_bits():
     after = checkpoints.fingerprints(tensors)
     assert [name for name in tensors if before[name] != after[name]] == ["a"]
     assert after["c"] == checkpoints.fingerprints({"c": tensors["c"].contiguous()})["c"]
+
+
+def test_fingerprints_of_an_earlier_version_are_not_compared(tmp_path):
+    for name, record in (
+        ("then", {"step": 1, "weights": {"a": "f" * 16}}),
+        ("now", {"step": 1, "crc32": {"a": "0" * 8}}),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights.jsonl").write_text(json.dumps(record) + "\n")
+    found = verification.compare(tmp_path / "then", tmp_path / "now", steps=1)
+    assert not found.compared
+    assert not found.places

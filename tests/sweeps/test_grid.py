@@ -211,6 +211,39 @@ def test_who_was_asked_before_the_jobs_is_one_of_them_unless_it_lacks_much(secon
     assert bool(same) == (seconds == 0)
 
 
+def asked_and_busy():
+    """A schedule whose question is answered while its server still prepares: it has not seen that process end."""
+    schedule = lanes.Schedule(lanes.Layout(("",), 1, 1), prepare, tell, lambda event: None)
+    schedule.open()
+    schedule.ask([{}], {"what": "data", "seconds": 30})
+    return schedule
+
+
+def test_a_server_killed_while_it_prepares_is_replaced():
+    schedule = asked_and_busy()
+    try:
+        schedule.servers[0].kill()
+        assert schedule.run([0, 1], {0: {}, 1: {}}) == {0: 0, 1: 0}
+    finally:
+        schedule.close()
+
+
+def test_ctrl_c_while_a_server_prepares_ends_at_once():
+    import os
+    import signal
+    import threading
+    import time
+
+    schedule = asked_and_busy()
+    try:
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+        began = time.monotonic()
+        assert schedule.run([0, 1], {0: {}, 1: {}}) == {}
+        assert time.monotonic() - began < 10
+    finally:
+        schedule.close()
+
+
 def test_a_question_whose_process_dies_is_not_waited_for():
     schedule = lanes.Schedule(lanes.Layout(("",), 1, 1), lambda _: None, lambda *_: 1 // 0)
     schedule.open()
