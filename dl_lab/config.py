@@ -79,7 +79,7 @@ class Composer:
 
     def in_hydras_words(self, overrides: Sequence[str]) -> list[str]:
         """`logger=null` as the group's own `logger=none`, else as `~logger`: Hydra takes no null for a group."""
-        groups = self.loader.list_groups("")
+        groups = self.group_names()
         return [self._nothing_of(word[:-5]) if _is_null(word, groups) else word for word in overrides]
 
     def _nothing_of(self, group: str) -> str:
@@ -90,7 +90,7 @@ class Composer:
         from omegaconf import OmegaConf
 
         own = catalogue.main_keys(self.config_name, self.config_dir)
-        known = {*own, *self.loader.list_groups(""), "hydra"}
+        known = {*own, *self.group_names(), "hydra"}
         unknown = [str(key) for key in config if key not in known]
         if not unknown:
             return
@@ -119,11 +119,15 @@ class Composer:
         config = loaded if loaded is not None and asked == list(overrides) else self.load(overrides)
         return resolve(config, overrides)
 
+    def group_names(self) -> list[str]:
+        """The config groups, Hydra's own included."""
+        return self.loader.list_groups("")
+
     def groups(self) -> dict[str, list[str]]:
-        """Config group -> its options."""
+        """Config group -> its options. To read all their folders takes 0.1 s."""
         return {
             name: sorted(self.loader.get_group_options(name))
-            for name in self.loader.list_groups("")
+            for name in self.group_names()
             if name != "hydra" and self.loader.get_group_options(name)
         }
 
@@ -184,12 +188,12 @@ class Composer:
         try:
             known = [*key_paths(self.load(rest))]
         except ConfigError:
-            return wrong + did_you_mean(key, [*self.groups()])
+            return wrong + did_you_mean(key, self.group_names())
         parent, _, last = key.rpartition(".")
         siblings = [path.rpartition(".")[2] for path in known if parent and path.rpartition(".")[0] == parent]
         siblings = [name for name in siblings if not name.startswith("_")]
         if not siblings:
-            return wrong + did_you_mean(key, [*known, *self.groups()])
+            return wrong + did_you_mean(key, [*known, *self.group_names()])
         near = did_you_mean(last, siblings).replace("mean ", f"mean {parent}.") or self._options_with(parent, last)
         return f"{wrong}{near}\n{listed(f'keys of {parent}', siblings)}"
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 HEARTBEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
 DIFF_LIMIT = 1_000_000
-PIECE = 1 << 16  # bytes; for a larger write Linux 6.18 looks for larger free pages: 2.4 ms for 0.9 MB, not 0.4 (ext4)
+PIECE = 1 << 15  # bytes; for a larger write Linux 6.18 looks for larger free pages: 2.3 ms for 0.9 MB, not 0.4 (ext4)
 SECRET_FILES = (
     ":(exclude)*.env",
     ":(exclude)*.pem",
@@ -310,7 +310,7 @@ class Run:
 
     def fingerprints(self, step: int, weights: Mapping[str, str]) -> None:
         """Append the fingerprint of every weight after `step` updates to weights.jsonl, for `dl-lab verify`."""
-        self.append("weights.jsonl", {"step": step, "crc32": weights})
+        self.append("weights.jsonl", {"step": step, "crc32c": weights})
 
     def records(self, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
         return read_records(self.folder / name)

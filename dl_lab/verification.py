@@ -84,8 +84,8 @@ def _compare_losses(found: Difference, before: Sequence[float], now: Sequence[fl
 
 def _fingerprints(folder: Path, steps: int | None) -> dict[int, dict[str, str]]:
     records = read_records(folder / "weights.jsonl")
-    recorded = [record for record in records if "crc32" in record]  # earlier versions had another digest
-    return {r["step"]: r["crc32"] for r in recorded if steps is None or r["step"] <= steps}
+    recorded = [record for record in records if "crc32c" in record]  # earlier versions had another digest
+    return {r["step"]: r["crc32c"] for r in recorded if steps is None or r["step"] <= steps}
 
 
 def _compare_fingerprints(

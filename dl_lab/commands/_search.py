@@ -32,7 +32,7 @@ def main(
     with search.needed():
         space = search.parse_space(expanded.ranges)
         probes = [[*expanded.fixed, *words] for words in space.probes()]
-        composed = families.compose_all(composer.compose, composer.groups(), probes)
+        composed = families.compose_all(composer.compose, composer.group_names(), probes)
         study = make_search(expanded, space, composed[0].config)
         machinery.settle(expanded.launcher, composed[0].config, start=not options.dry_run)
         one = make_plan(options, expanded, study, composed[0].config)

@@ -44,7 +44,7 @@ def execute(options: argparse.Namespace, argv: Sequence[str], machinery: Machine
     console = Console(highlight=False)
     first = composer.compose([*expanded.fixed, *expanded.jobs()[0]])
     machinery.settle(expanded.launcher, first.config, start=not options.dry_run)
-    sweep = make_plan(composer, options, expanded)
+    sweep = make_plan(composer, options, expanded, first)
     if not options.dry_run:
         sweep.lock()
         machinery.connect(console, sweep)
@@ -96,10 +96,16 @@ def _is_of_jobs_only(word: str) -> bool:
     return bool(dot) and head not in ("hydra", "sweep", *configs.SWEEP_GROUPS)
 
 
-def make_plan(composer: configs.Composer, options: argparse.Namespace, expanded: grid.Grid) -> plan.Sweep:
-    """Compose every job and find the sweep it belongs to: a new one, or the one of the same command before."""
+def make_plan(
+    composer: configs.Composer, options: argparse.Namespace, expanded: grid.Grid, first: configs.Composed
+) -> plan.Sweep:
+    """Compose every job and find the sweep it belongs to: a new one, or the one of the same command before.
+
+    first: the first job, composed already.
+    """
     combos = expanded.jobs()
-    composed = families.compose_all(composer.compose, composer.groups(), [[*expanded.fixed, *job] for job in combos])
+    words = [[*expanded.fixed, *job] for job in combos]
+    composed = families.compose_all(composer.compose, composer.group_names(), words, first)
     code = identity.code_fingerprint()
     jobs = []
     for number, (overrides, one) in enumerate(zip(combos, composed, strict=True)):

@@ -15,25 +15,29 @@ from typing import Any
 
 
 def compose_all(
-    compose: Callable[[Sequence[str]], Any], groups: Collection[str], jobs: Sequence[Sequence[str]]
+    compose: Callable[[Sequence[str]], Any],
+    groups: Collection[str],
+    jobs: Sequence[Sequence[str]],
+    first: Any | None = None,
 ) -> list[Any]:
     """What `compose(job)` gives for each job: a dataclass with `config` (plain values) and `overrides`.
 
-    groups: the names of the config groups, whose choices are never copied.
+    groups: the names of the config groups, whose choices are never copied. first: compose(jobs[0]), where it is known.
     """
     families: dict[tuple[tuple[str, ...], tuple[str, ...]], list[int]] = {}
     for i, job in enumerate(jobs):
         families.setdefault(_family(job, groups), []).append(i)
     composed: dict[int, Any] = {}
     for (_, varying), members in families.items():
-        composed |= dict(zip(members, _compose_family(compose, [jobs[i] for i in members], varying), strict=True))
+        known = first if members[0] == 0 else None
+        found = _compose_family(compose, [jobs[i] for i in members], varying, known or compose(jobs[members[0]]))
+        composed |= dict(zip(members, found, strict=True))
     return [composed[i] for i in range(len(jobs))]
 
 
 def _compose_family(
-    compose: Callable[[Sequence[str]], Any], jobs: Sequence[Sequence[str]], varying: Sequence[str]
+    compose: Callable[[Sequence[str]], Any], jobs: Sequence[Sequence[str]], varying: Sequence[str], first: Any
 ) -> list[Any]:
-    first = compose(jobs[0])
     places: dict[str, list[tuple[Any, ...]]] = {}
     for key in varying:
         other = next((job for job in jobs if _value_of(job, key) != _value_of(jobs[0], key)), None)

@@ -46,7 +46,7 @@ def test_what_a_run_records(finished):
     lines = [json.loads(line) for line in (finished / "weights.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [0, 1, 2, 4, 8, 16]
     last = checkpoints.load_weights(finished / "checkpoints" / "last.safetensors")
-    assert lines[-1]["crc32"] == checkpoints.fingerprints(last)
+    assert lines[-1]["crc32c"] == checkpoints.fingerprints(last)
     records = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     assert sum(losses[:8]) / 8 == pytest.approx(records[0]["train/loss"])
 
@@ -170,10 +170,11 @@ def test_fingerprints_are_of_the_bits():
     assert after["c"] == checkpoints.fingerprints({"c": tensors["c"].contiguous()})["c"]
 
 
-def test_fingerprints_of_an_earlier_version_are_not_compared(tmp_path):
+@pytest.mark.parametrize("earlier", ["weights", "crc32"])
+def test_fingerprints_of_an_earlier_version_are_not_compared(tmp_path, earlier):
     for name, record in (
-        ("then", {"step": 1, "weights": {"a": "f" * 16}}),
-        ("now", {"step": 1, "crc32": {"a": "0" * 8}}),
+        ("then", {"step": 1, earlier: {"a": "f" * 16}}),
+        ("now", {"step": 1, "crc32c": {"a": "0" * 8}}),
     ):
         (tmp_path / name).mkdir()
         (tmp_path / name / "weights.jsonl").write_text(json.dumps(record) + "\n")

@@ -88,7 +88,7 @@ def test_composing_at_once_equals_hydra_for_each(composer, overrides):
     found = grid.expand(composer.loader, overrides, {}, None)
     words = [[*found.fixed, *job] for job in found.jobs()]
     random.Random(0).shuffle(words)
-    for job, composed in zip(words, families.compose_all(composer.compose, composer.groups(), words), strict=True):
+    for job, composed in zip(words, families.compose_all(composer.compose, composer.group_names(), words), strict=True):
         alone = composer.compose(job)
         assert composed.config == alone.config
         assert str(composed.config) == str(alone.config), "1 and 1.0 and True are not the same"

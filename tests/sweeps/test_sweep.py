@@ -264,11 +264,11 @@ def test_a_fixed_key_may_be_one_that_only_the_swept_experiments_have(what):
         jobs = [[*expanded.fixed, *job] for job in expanded.jobs()]
         assert len(jobs) > 1
         if not wrong:
-            composed = families.compose_all(composer.compose, composer.groups(), jobs)
+            composed = families.compose_all(composer.compose, composer.group_names(), jobs)
             assert {one.config["dataset"]["pad_frames"] for one in composed} == {None}
             continue
         with pytest.raises(ConfigError, match=wrong):
-            families.compose_all(composer.compose, composer.groups(), jobs)
+            families.compose_all(composer.compose, composer.group_names(), jobs)
 
 
 def test_a_rate_that_the_optimizer_refuses_is_found_before_any_job_starts(tmp_path):
