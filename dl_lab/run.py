@@ -243,6 +243,11 @@ class Run:
             self.status = {**self.status, **facts, "state": state, "heartbeat": now()}
             write_atomic(self.folder / "status.json", to_json_lines(self.status))
 
+    def note(self, **facts: Any) -> None:
+        """Facts for status.json, from its next writing on: within HEARTBEAT_SECONDS, or at the end."""
+        with self._writing:
+            self.status = {**self.status, **facts}
+
     def add_facts(self, **facts: Any) -> None:
         """Add to env.json what only the process of the run can know."""
         known = read_json(self.folder / "env.json") or {}

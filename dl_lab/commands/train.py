@@ -148,7 +148,7 @@ def perform(run: Run, choices: Mapping[str, str], quiet: bool = False, beside_ot
             seed_everything(run.config["seed"], run.config["deterministic"])
             experiment = configs.build(_on_shared_device(run.config) if beside_others else run.config, "procedure")
             facts = experiment.describe() if hasattr(experiment, "describe") else {}
-            run.set_status("running", **facts)
+            run.note(**facts)
             run.board.text("about", "\n".join(f"    {line}" for line in reporting.header(run, choices, facts, 200)))
             if not quiet:
                 print("\n".join(reporting.header(run, choices, facts, tables.terminal_width())), file=sys.stderr)
