@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import itertools
 import json
+import math
 import os
 import select
 import shutil
@@ -30,6 +31,7 @@ from dl_lab.types import Interrupted, Pruned, UserError
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 GRACE_SECONDS = 60.0
 FORK_SECONDS = 0.05  # to fork a child and for its first job to find everything cold
+AHEAD = 1  # jobs that a server of the CPU holds beyond its slots, so that a lane does not wait for the sweep's process
 MOST_LANES_PER_GPU = 8
 REUSE_SECONDS = 10.0  # of work, after which a child's 20 ms of fork and exit no longer count
 MEMORY_SHARE = 0.9  # of a GPU's memory that its jobs together may take
@@ -175,9 +177,9 @@ def _serve(device: str, prepare: Prepare, work: Work, commands: int, events: int
         os.environ["CUDA_VISIBLE_DEVICES"] = device
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-    def send(event: Event) -> None:  # one write below PIPE_BUF: lines of several children do not mix
+    def send(*told: Event) -> None:  # one write below PIPE_BUF: lines of several children do not mix
         with contextlib.suppress(BrokenPipeError):  # the sweep was killed: so is this process, any moment now
-            os.write(events, (json.dumps(event) + "\n").encode())
+            os.write(events, "".join(json.dumps(event) + "\n" for event in told).encode())
 
     prepare({})
     woken, waker = os.pipe()
@@ -220,11 +222,12 @@ class _Children:
 
     prepare: Prepare
     work: Work
-    send: Callable[[Event], None]
+    send: Callable[..., None]
     reuse_seconds: float
     mine: Sequence[int]  # descriptors of the server that a child must not hold
     busy: dict[int, int] = field(default_factory=dict)  # pid -> job
     waiting: dict[int, int] = field(default_factory=dict)  # pid -> the descriptor its next orders are written to
+    held: deque[tuple[dict[str, Any], bytes]] = field(default_factory=deque)  # orders that wait for a slot
 
     def __post_init__(self) -> None:
         self.idle, self._report = os.pipe()  # a child writes its pid when it wants another job
@@ -233,7 +236,31 @@ class _Children:
         self._outdated: set[int] = set()
         self._behind: dict[int, bytes] = {}  # lines that a child has to read before its next job
 
-    def start(self, command: Mapping[str, Any], line: bytes) -> None:
+    def start(self, command: dict[str, Any], line: bytes) -> None:
+        """Begin a job, or hold it while `slots` are busy."""
+        self.held.append((command, line))
+        self._begin_held()
+
+    def _begin_held(self, *before: Event) -> None:
+        """Begin what is held while there are slots, then tell of it; before: what happened before it.
+
+        In this order: the process that is told would else take the core that the job needs.
+        """
+        begun: list[Event] = []
+        while self.held and len(self.busy) < self.held[0][0].get("slots", math.inf):
+            command, line = self.held.popleft()
+            self._begin(command, line)
+            begun.append({"event": "start", "job": command["start"]})
+        if told := [*before, *begun]:
+            self.send(*told)
+
+    def _dropped(self) -> list[int]:
+        """The jobs that were held, which are not any more."""
+        jobs = [command["start"] for command, _ in self.held]
+        self.held.clear()
+        return jobs
+
+    def _begin(self, command: Mapping[str, Any], line: bytes) -> None:
         """Give a job to a child that waits, else to a new one."""
         while self.waiting:
             pid, orders = self.waiting.popitem()
@@ -254,6 +281,7 @@ class _Children:
             self._behind[pid] = self._behind.get(pid, b"") + line + b"\n"
 
     def signal(self, number: int) -> None:
+        self.send({"event": "stopping", "dropped": self._dropped()})
         self.dismiss()
         for pid in self.busy:
             with contextlib.suppress(ProcessLookupError):
@@ -269,24 +297,31 @@ class _Children:
         del self._orders[pid]
 
     def take_reports(self) -> None:
-        """Pass on which jobs have ended."""
+        """Pass on which jobs have ended, and begin what was held for their slots.
+
+        After one that did not end well, what was held goes back: perhaps nothing more is to begin.
+        """
         with contextlib.suppress(BlockingIOError):
             for pid in map(int, os.read(self.idle, 1 << 16).split()):
                 if pid in self.busy:
-                    self.send({"event": "exit", "job": self.busy.pop(pid), "status": 0})
+                    job = self.busy.pop(pid)
                     self.waiting[pid] = self._orders[pid]
                     if pid in self._outdated:
                         self._end(pid)
+                    self._begin_held({"event": "exit", "job": job, "status": 0})
         with contextlib.suppress(ChildProcessError):
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
                 pid, status = ended
-                if pid in self.busy:
-                    self.send({"event": "exit", "job": self.busy.pop(pid), "status": os.waitstatus_to_exitcode(status)})
+                job = self.busy.pop(pid, None)
                 self.waiting.pop(pid, None)
                 self._outdated.discard(pid)
                 self._behind.pop(pid, None)
                 if pid in self._orders:
                     os.close(self._orders.pop(pid))
+                if job is not None:
+                    code = os.waitstatus_to_exitcode(status)
+                    dropped = self._dropped() if code else []
+                    self._begin_held({"event": "exit", "job": job, "status": code, "dropped": dropped})
 
     def _fork(self, first: Mapping[str, Any]) -> None:
         server = os.getpid()
@@ -382,7 +417,8 @@ class Schedule:
             if events is None:
                 raise UserError("A process of the sweep was killed while the jobs were checked.")
             for event in events:
-                answers.setdefault(event["job"], event)
+                if event["event"] != "start":
+                    answers.setdefault(event["job"], event)
                 if event["event"] == "exit":
                     server.running.discard(event["job"])
         return list(answers.values())
@@ -397,7 +433,7 @@ class Schedule:
         beside: set[int] = set()
         interrupts, stopping_since = 0, 0.0
         with stop_signals() as asked:
-            while self._goes_on(slots, waiting, orders, bool(stopping_since)):
+            while self._goes_on(slots, waiting, orders, lanes, bool(stopping_since)):
                 if asked.count > interrupts:
                     interrupts = asked.count
                     self._stop(signal.SIGTERM if interrupts == 1 else signal.SIGKILL)
@@ -407,12 +443,18 @@ class Schedule:
                     self._stop(signal.SIGKILL)
                 if not stopping_since:
                     for server in self.servers:
-                        self._fill(server, slots[id(server)], waiting, alone, lanes, beside, orders)
+                        self._fill(server, slots[id(server)], waiting, alone, beside, orders)
                 for server, event in self._events():
+                    for job in reversed(event.pop("dropped", [])):
+                        server.running.discard(job)
+                        waiting.insert(0, job)
                     if event["event"] == "lost":
                         self._replace(server, slots, waiting, lost, statuses, lanes)
                     elif event["event"] == "memory" and self.layout.may_grow:
                         slots[id(server)] = _slots_for(event)
+                    elif event["event"] == "start":
+                        lanes[event["job"]] = lane = min(set(range(len(lanes) + 1)) - set(lanes.values()))
+                        self._tell({**event, "lane": lane, "device": server.device})
                     elif event["event"] == "exit":
                         job, status = event["job"], event["status"]
                         server.running.discard(job)
@@ -438,10 +480,15 @@ class Schedule:
             self.next_job = no_more
 
     def _goes_on(
-        self, slots: Mapping[int, int], waiting: list[int], orders: dict[int, Mapping[str, Any]], stopping: bool
+        self,
+        slots: Mapping[int, int],
+        waiting: list[int],
+        orders: dict[int, Mapping[str, Any]],
+        begun: Mapping[int, int],
+        stopping: bool,
     ) -> bool:
         """Whether a job runs or may start; fetches further jobs for the free lanes."""
-        free = sum(slots[id(server)] - len(server.running) for server in self.servers)
+        free = sum(max(0, slots[id(server)] - len(server.running)) for server in self.servers)
         while not stopping and len(waiting) < free:
             self._tell_all()  # what is next may depend on it
             if (new := self.next_job()) is None:
@@ -449,7 +496,7 @@ class Schedule:
             waiting.append(new[0])
             orders[new[0]] = new[1]
         if stopping:
-            return any(server.jobs() for server in self.servers)
+            return bool(begun)
         return bool(waiting) or any(server.running for server in self.servers)
 
     def _fill(
@@ -458,20 +505,17 @@ class Schedule:
         slots: int,
         waiting: list[int],
         alone: set[int],
-        lanes: dict[int, int],
         beside: set[int],
         orders: Mapping,
     ) -> None:
         """Give a server's free slots to waiting jobs; one that must be alone waits for an empty server."""
-        while waiting and len(server.running) < slots:
+        while waiting and len(server.running) < slots * (1 if server.device else 2):
             job = waiting[0]
             if (job in alone and server.running) or any(j in alone for j in server.running):
                 return
             waiting.pop(0)
-            lanes[job] = min(set(range(len(lanes) + 1)) - set(lanes.values()))
             (beside.discard if job in alone else beside.add)(job) if server.device and slots > 1 else None
-            server.start(job, {**orders.get(job, {}), "solo": job not in beside})
-            self._tell({"event": "start", "job": job, "lane": lanes[job], "device": server.device})
+            server.start(job, {**orders.get(job, {}), "solo": job not in beside, "slots": slots})
 
     def _tell(self, event: Event) -> None:
         self._untold.append(event)
@@ -515,7 +559,10 @@ class Schedule:
         new = self._server(server.device)
         self.servers[self.servers.index(server)] = new
         slots[id(new)] = slots.pop(id(server))
-        for job in server.jobs():
+        for job in reversed(server.jobs()):
+            if job not in lanes:  # given, not begun
+                waiting.insert(0, job)
+                continue
             lane, again = lanes.pop(job), lost.get(job, 0) < 1
             lost[job] = lost.get(job, 0) + 1
             if again:
