@@ -48,7 +48,9 @@ def test_shown_commands_are_right(line):
         options = sweep.parse(words)
         composer = configs.Composer(options.config_dir)
         grid = _sweep.expand(composer, options)
-        jobs = families.compose_all(composer.compose, composer.group_names(), [[*grid.fixed, *job] for job in grid.jobs()])
+        jobs = families.compose_all(
+            composer.compose, composer.group_names(), [[*grid.fixed, *job] for job in grid.jobs()]
+        )
         assert len(jobs) > 1
     else:
         jobs = [configs.Composer().compose(train.parse(words).overrides)]

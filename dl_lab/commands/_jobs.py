@@ -57,6 +57,7 @@ def work(job: int, orders: Mapping[str, Any], send: Any) -> int:
     """In a child: check jobs, or run one, here or (job_process=fresh) in a new interpreter."""
     if "check" in orders:
         return _check_here(job, orders["check"], send)
+    signal.signal(signal.SIGTERM, _interrupt)
     lanes.set_threads(orders["threads"])
     if orders["config"]["job_process"] == "fresh":
         return guarded(lambda: _become(orders))
@@ -164,6 +165,8 @@ def guarded(work: Any) -> int:
         return work()
     except (Interrupted, Pruned) as stop:
         return stop.exit_code
+    except KeyboardInterrupt:  # before its run records
+        return Interrupted.exit_code
     except UserError as error:
         print(error, file=sys.stderr)
         if "OutOfMemory" in str(error):

@@ -31,7 +31,6 @@ from dl_lab.types import Interrupted, Pruned, UserError
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 GRACE_SECONDS = 60.0
 FORK_SECONDS = 0.05  # to fork a child and for its first job to find everything cold
-AHEAD = 1  # jobs that a server of the CPU holds beyond its slots, so that a lane does not wait for the sweep's process
 MOST_LANES_PER_GPU = 8
 REUSE_SECONDS = 10.0  # of work, after which a child's 20 ms of fork and exit no longer count
 MEMORY_SHARE = 0.9  # of a GPU's memory that its jobs together may take
@@ -107,7 +106,7 @@ class Server:
     """A process that forks children on command; `prepare` runs in it once, `work` in each child."""
 
     def __init__(self, device: str, prepare: Prepare, work: Work) -> None:
-        self.device, self.running = device, set[int]()
+        self.device, self.running, self.slots = device, set[int](), 1
         command_read, self._commands = os.pipe()
         self.events, event_write = os.pipe()
         parent = os.getpid()
@@ -130,11 +129,12 @@ class Server:
             os._exit(1)
 
     def start(self, job: int, orders: Mapping[str, Any]) -> None:
+        """Give it a job to begin, or (`slots` in the orders) to hold until fewer run."""
         self.running.add(job)
         self._send({"start": job, **orders})
 
     def jobs(self) -> list[int]:
-        """What runs in it, without what it was asked."""
+        """What it was given and has not ended, without what it was asked."""
         return sorted(job for job in self.running if job > ASKED)
 
     def prepare(self, orders: Mapping[str, Any]) -> None:
@@ -368,6 +368,19 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 
 @dataclass
+class _Jobs:
+    """Where the jobs of one `Schedule.run` are."""
+
+    waiting: list[int]
+    orders: dict[int, Mapping[str, Any]]
+    lanes: dict[int, int] = field(default_factory=dict)  # of those that have begun
+    statuses: dict[int, int] = field(default_factory=dict)  # of those that ended
+    lost: dict[int, int] = field(default_factory=dict)  # how often its server was killed
+    beside: set[int] = field(default_factory=set)  # others may run on its GPU
+    alone: set[int] = field(default_factory=set)  # ran out of memory beside others: now by itself
+
+
+@dataclass
 class Schedule:
     """Runs jobs over lanes until all are done, one fails with on_failure=stop, or the user interrupts.
 
@@ -423,17 +436,14 @@ class Schedule:
                     server.running.discard(event["job"])
         return list(answers.values())
 
-    def run(self, jobs: Sequence[int], orders: Mapping[int, Mapping[str, Any]]) -> dict[int, int]:
+    def run(self, numbers: Sequence[int], orders: Mapping[int, Mapping[str, Any]]) -> dict[int, int]:
         """Job -> exit status, for every job that ended; those never started are left out."""
-        orders = dict(orders)
-        waiting, statuses, lost = list(jobs), dict[int, int](), dict[int, int]()
-        alone: set[int] = set()  # ran out of memory beside others: now by themselves
-        slots = {id(server): self.layout.slots for server in self.servers}
-        lanes: dict[int, int] = {}
-        beside: set[int] = set()
+        jobs = _Jobs(list(numbers), dict(orders))
+        for server in self.servers:
+            server.slots = self.layout.slots
         interrupts, stopping_since = 0, 0.0
         with stop_signals() as asked:
-            while self._goes_on(slots, waiting, orders, lanes, bool(stopping_since)):
+            while self._goes_on(jobs, bool(stopping_since)):
                 if asked.count > interrupts:
                     interrupts = asked.count
                     self._stop(signal.SIGTERM if interrupts == 1 else signal.SIGKILL)
@@ -443,79 +453,72 @@ class Schedule:
                     self._stop(signal.SIGKILL)
                 if not stopping_since:
                     for server in self.servers:
-                        self._fill(server, slots[id(server)], waiting, alone, beside, orders)
+                        self._fill(server, jobs)
                 for server, event in self._events():
-                    for job in reversed(event.pop("dropped", [])):
-                        server.running.discard(job)
-                        waiting.insert(0, job)
-                    if event["event"] == "lost":
-                        self._replace(server, slots, waiting, lost, statuses, lanes)
-                    elif event["event"] == "memory" and self.layout.may_grow:
-                        slots[id(server)] = _slots_for(event)
-                    elif event["event"] == "start":
-                        lanes[event["job"]] = lane = min(set(range(len(lanes) + 1)) - set(lanes.values()))
-                        self._tell({**event, "lane": lane, "device": server.device})
-                    elif event["event"] == "exit":
-                        job, status = event["job"], event["status"]
-                        server.running.discard(job)
-                        lane = lanes.pop(job)
-                        if status == self.OUT_OF_MEMORY and job in beside:
-                            alone.add(job)
-                            waiting.insert(0, job)
-                            self._tell({"event": "alone", "job": job, "lane": lane})
-                            continue
-                        statuses[job] = status
-                        self._stop_after(status, waiting)
-                        self._tell({**event, "lane": lane})
-                    elif "job" in event:
-                        self._tell({**event, "lane": lanes.get(event["job"], 0)})
+                    self._take(server, event, jobs)
         self._tell_all()
         self._end()
-        return statuses
+        return jobs.statuses
 
-    def _stop_after(self, status: int, waiting: list[int]) -> None:
-        """on_failure=stop: no further job after one that failed."""
-        if self.stop_on_failure and status not in NOT_FAILED:
-            waiting.clear()
-            self.next_job = no_more
-
-    def _goes_on(
-        self,
-        slots: Mapping[int, int],
-        waiting: list[int],
-        orders: dict[int, Mapping[str, Any]],
-        begun: Mapping[int, int],
-        stopping: bool,
-    ) -> bool:
+    def _goes_on(self, jobs: _Jobs, stopping: bool) -> bool:
         """Whether a job runs or may start; fetches further jobs for the free lanes."""
-        free = sum(max(0, slots[id(server)] - len(server.running)) for server in self.servers)
-        while not stopping and len(waiting) < free:
+        if stopping:
+            return bool(jobs.lanes)
+        free = sum(max(0, server.slots - len(server.running)) for server in self.servers)
+        while len(jobs.waiting) < free:
             self._tell_all()  # what is next may depend on it
             if (new := self.next_job()) is None:
                 break
-            waiting.append(new[0])
-            orders[new[0]] = new[1]
-        if stopping:
-            return bool(begun)
-        return bool(waiting) or any(server.running for server in self.servers)
+            jobs.waiting.append(new[0])
+            jobs.orders[new[0]] = new[1]
+        return bool(jobs.waiting) or any(server.running for server in self.servers)
 
-    def _fill(
-        self,
-        server: Server,
-        slots: int,
-        waiting: list[int],
-        alone: set[int],
-        beside: set[int],
-        orders: Mapping,
-    ) -> None:
-        """Give a server's free slots to waiting jobs; one that must be alone waits for an empty server."""
-        while waiting and len(server.running) < slots * (1 if server.device else 2):
-            job = waiting[0]
-            if (job in alone and server.running) or any(j in alone for j in server.running):
+    def _fill(self, server: Server, jobs: _Jobs) -> None:
+        """Give a server's free slots to waiting jobs; one that must be alone waits for an empty server.
+
+        A server of the CPU gets as many again, which it begins by itself, so that no lane waits for this process.
+        """
+        slots = server.slots
+        while jobs.waiting and len(server.running) < (slots if server.device else 2 * slots):
+            job = jobs.waiting[0]
+            if (job in jobs.alone and server.running) or any(j in jobs.alone for j in server.running):
                 return
-            waiting.pop(0)
-            (beside.discard if job in alone else beside.add)(job) if server.device and slots > 1 else None
-            server.start(job, {**orders.get(job, {}), "solo": job not in beside, "slots": slots})
+            jobs.waiting.pop(0)
+            if server.device and slots > 1:
+                (jobs.beside.discard if job in jobs.alone else jobs.beside.add)(job)
+            server.start(job, {**jobs.orders.get(job, {}), "solo": job not in jobs.beside, "slots": slots})
+
+    def _take(self, server: Server, event: Event, jobs: _Jobs) -> None:
+        """Take in what a server has sent."""
+        for job in reversed(event.pop("dropped", [])):
+            server.running.discard(job)
+            jobs.waiting.insert(0, job)
+        if event["event"] == "lost":
+            self._replace(server, jobs)
+        elif event["event"] == "memory" and self.layout.may_grow:
+            server.slots = _slots_for(event)
+        elif event["event"] == "start":
+            jobs.lanes[event["job"]] = lane = min(set(range(len(jobs.lanes) + 1)) - set(jobs.lanes.values()))
+            self._tell({**event, "lane": lane, "device": server.device})
+        elif event["event"] == "exit":
+            self._take_exit(server, event, jobs)
+        elif "job" in event:
+            self._tell({**event, "lane": jobs.lanes.get(event["job"], 0)})
+
+    def _take_exit(self, server: Server, event: Event, jobs: _Jobs) -> None:
+        job, status = event["job"], event["status"]
+        server.running.discard(job)
+        lane = jobs.lanes.pop(job)
+        if status == self.OUT_OF_MEMORY and job in jobs.beside:
+            jobs.alone.add(job)
+            jobs.waiting.insert(0, job)
+            self._tell({"event": "alone", "job": job, "lane": lane})
+            return
+        jobs.statuses[job] = status
+        if self.stop_on_failure and status not in NOT_FAILED:
+            jobs.waiting.clear()
+            self.next_job = no_more
+        self._tell({**event, "lane": lane})
 
     def _tell(self, event: Event) -> None:
         self._untold.append(event)
@@ -545,30 +548,22 @@ class Schedule:
                 elif event["event"] == "exit":  # what was asked before the jobs
                     server.running.discard(event["job"])
 
-    def _replace(
-        self,
-        server: Server,
-        slots: dict,
-        waiting: list[int],
-        lost: dict[int, int],
-        statuses: dict[int, int],
-        lanes: dict[int, int],
-    ) -> None:
-        """A server was killed, and its jobs with it: each gets a second try on a new server."""
+    def _replace(self, server: Server, jobs: _Jobs) -> None:
+        """A server was killed, and its jobs with it: those that had begun get a second try on a new one."""
         server.close()
         new = self._server(server.device)
+        new.slots = server.slots
         self.servers[self.servers.index(server)] = new
-        slots[id(new)] = slots.pop(id(server))
         for job in reversed(server.jobs()):
-            if job not in lanes:  # given, not begun
-                waiting.insert(0, job)
+            if job not in jobs.lanes:
+                jobs.waiting.insert(0, job)
                 continue
-            lane, again = lanes.pop(job), lost.get(job, 0) < 1
-            lost[job] = lost.get(job, 0) + 1
+            lane, again = jobs.lanes.pop(job), jobs.lost.get(job, 0) < 1
+            jobs.lost[job] = jobs.lost.get(job, 0) + 1
             if again:
-                waiting.insert(0, job)
+                jobs.waiting.insert(0, job)
             else:
-                statuses[job] = -signal.SIGKILL
+                jobs.statuses[job] = -signal.SIGKILL
             self._tell({"event": "lost", "job": job, "lane": lane, "again": again})
 
     def _stop(self, number: int) -> None:

@@ -253,6 +253,81 @@ def test_a_question_whose_process_dies_is_not_waited_for():
         schedule.close()
 
 
+def held_jobs(orders, act=lambda schedule: None, **settings):
+    """Statuses and events of two lanes; act: called half a second after the start, when further jobs are held."""
+    import threading
+
+    events = []
+    schedule = lanes.Schedule(lanes.Layout(("",), 2, 1), lambda _: None, work, events.append, **settings)
+    schedule.open()
+    timer = threading.Timer(0.5, act, [schedule])
+    timer.start()
+    try:
+        return schedule.run(list(orders), orders), events
+    finally:
+        timer.join()
+        schedule.close()
+
+
+def begun(events):
+    return [event["job"] for event in events if event["event"] == "start"]
+
+
+def test_held_jobs_do_not_begin_after_one_that_failed_where_that_stops_the_sweep():
+    orders = {0: {"seconds": 0.2, "status": 1}, 1: {"seconds": 0.4}, **{n: {} for n in range(2, 9)}}
+    statuses, events = held_jobs(orders, stop_on_failure=True)
+    assert statuses == {0: 1, 1: 0}
+    assert begun(events) == [0, 1]
+    statuses, events = held_jobs(orders)
+    assert statuses == {0: 1, **dict.fromkeys(range(1, 9), 0)}
+    assert begun(events) == list(range(9))
+
+
+def test_held_jobs_do_not_begin_after_ctrl_c():
+    import os
+    import signal
+
+    orders = {0: {"seconds": 20}, 1: {"seconds": 20}, 2: {}, 3: {}, 4: {}}
+    statuses, events = held_jobs(orders, lambda schedule: os.kill(os.getpid(), signal.SIGINT))
+    assert statuses == dict.fromkeys((0, 1), -signal.SIGTERM)
+    assert begun(events) == [0, 1]
+
+
+def test_held_jobs_of_a_killed_server_have_lost_no_try():
+    orders = {n: {"seconds": 1} for n in range(4)}
+    statuses, events = held_jobs(orders, lambda schedule: schedule.servers[0].kill())
+    assert statuses == dict.fromkeys(range(4), 0)
+    assert sorted(event["job"] for event in events if event["event"] == "lost") == [0, 1]
+    assert begun(events) == [0, 1, 0, 1, 2, 3]
+
+
+def clock(job, orders, send):
+    import time
+
+    send({"event": "clock", "job": job, "at": time.monotonic()})
+    time.sleep(0.2)
+    return 0
+
+
+def test_a_lane_gets_its_next_job_while_the_sweep_is_busy():
+    import time
+
+    began = []
+
+    def observe(event):
+        if event["event"] == "clock":
+            began.append(event["at"])
+            time.sleep(2)  # as where results are read from a slow disk
+
+    schedule = lanes.Schedule(lanes.Layout(("",), 1, 1), lambda _: None, clock, observe)
+    schedule.open()
+    try:
+        assert schedule.run([0, 1], {0: {}, 1: {}}) == {0: 0, 1: 0}
+    finally:
+        schedule.close()
+    assert began[1] - began[0] < 1
+
+
 def test_statuses_and_order_over_two_lanes():
     statuses, events = run_schedule(
         lanes.Layout(("",), 2, 1), {n: {"status": n % 3, "seconds": 0.05} for n in range(9)}
