@@ -234,7 +234,7 @@ class _Children:
         os.set_blocking(self.idle, False)
         self._orders: dict[int, int] = {}
         self._outdated: set[int] = set()
-        self._behind: dict[int, bytes] = {}  # lines that a child has to read before its next job
+        self._behind: dict[int, bytes] = {}  # lines that a busy child has to read before its next job
 
     def start(self, command: dict[str, Any], line: bytes) -> None:
         """Begin a job, or hold it while `slots` are busy."""
@@ -265,7 +265,7 @@ class _Children:
         while self.waiting:
             pid, orders = self.waiting.popitem()
             with contextlib.suppress(BrokenPipeError):
-                _write_all(orders, self._behind.pop(pid, b"") + line + b"\n")
+                _write_all(orders, line + b"\n")
                 self.busy[pid] = command["start"]
                 return
         self._fork(command)
@@ -277,8 +277,15 @@ class _Children:
         if time.monotonic() - began > FORK_SECONDS:
             self.dismiss()
             self._outdated.update(self.busy)
-        for pid in (*self.busy, *self.waiting):
+        for pid in self.busy:
             self._behind[pid] = self._behind.get(pid, b"") + line + b"\n"
+        for pid in self.waiting:
+            self._catch_up(pid, line + b"\n")
+
+    def _catch_up(self, pid: int, lines: bytes) -> None:
+        """Let a child that waits prepare what the server has prepared meanwhile."""
+        with contextlib.suppress(BrokenPipeError):
+            _write_all(self.waiting[pid], lines)
 
     def signal(self, number: int) -> None:
         self.send({"event": "stopping", "dropped": self._dropped()})
@@ -308,6 +315,8 @@ class _Children:
                     self.waiting[pid] = self._orders[pid]
                     if pid in self._outdated:
                         self._end(pid)
+                    elif pid in self._behind:
+                        self._catch_up(pid, self._behind.pop(pid))
                     self._begin_held({"event": "exit", "job": job, "status": 0})
         with contextlib.suppress(ChildProcessError):
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
