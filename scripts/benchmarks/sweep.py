@@ -110,6 +110,7 @@ def run(command: list[str], folder: Path, watch: bool = False) -> tuple[float, f
     """(wall seconds, peak proportional set size in bytes) of a command and its children."""
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder), "DL_LAB_ALLOW": "empty_procedure"}
     env |= {"RAY_AUTH_MODE": "disabled", "RAY_DISABLE_IMPORT_WARNING": "1"}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)  # modules are compiled once, as Python does by default
     with open(folder / "log", "ab") as log:
         started = time.perf_counter()
         process = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log)
