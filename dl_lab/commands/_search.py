@@ -45,11 +45,12 @@ def main(
         machinery.connect(console, one)
         words = [list(words) for words in space.probes()]
         facts = describe_environment(["dl-lab", "-m", *argv])
-        sweeps.check_jobs(
-            machinery,
-            [plan.Job(i, "", words[i], part.config, part.choices) for i, part in enumerate(composed)],
-            sweeps.needs([composed[0].config], "optuna"),
-        )
+        with one.leaving_nothing():
+            sweeps.check_jobs(
+                machinery,
+                [plan.Job(i, "", words[i], part.config, part.choices) for i, part in enumerate(composed)],
+                sweeps.needs([composed[0].config], "optuna"),
+            )
         study.open()
         trials = Trials(composer, expanded, study, composed[0].config, one.code)
         if options.retry_failed:

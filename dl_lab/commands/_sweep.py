@@ -58,7 +58,8 @@ def execute(options: argparse.Namespace, argv: Sequence[str], machinery: Machine
     if len(sweep.jobs) <= 40:
         view.show_plan(console, sweep, keys)
     facts = describe_environment(["dl-lab", "-m", *argv])
-    check_jobs(machinery, todo, needs([job.config for job in todo]))
+    with sweep.leaving_nothing():
+        check_jobs(machinery, todo, needs([job.config for job in todo]))
     sweep.write()
     runner = machinery.runner(len(todo))
     console.print(f"Sweep folder {sweep.folder}  ({machinery.where(len(todo))})")

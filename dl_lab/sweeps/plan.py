@@ -6,13 +6,14 @@ results.csv, and one run folder per job, `<number>_<id>`.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import io
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -78,6 +79,19 @@ class Sweep:
             self._lock.acquire()
         except Timeout:
             raise UserError(f"Another process is running this sweep now, in {self.folder}.") from None
+
+    @contextlib.contextmanager
+    def leaving_nothing(self) -> Iterator[None]:
+        """A block before the plan is written: where it raises, a locked folder without a plan goes away again."""
+        try:
+            yield
+        except BaseException:
+            if self._lock is not None and self._lock.is_locked and not (self.folder / "sweep.yaml").exists():
+                (self.folder / ".lock").unlink(missing_ok=True)
+                self._lock.release()
+                with contextlib.suppress(OSError):  # what else lies in it is not ours
+                    self.folder.rmdir()
+            raise
 
     def write(self) -> None:
         """sweep.yaml and configs.jsonl: all of the plan, before anything starts."""

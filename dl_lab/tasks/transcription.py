@@ -71,6 +71,8 @@ class ConnectionistTranscription:
     `prefixes`). augment: as in `Transcription`.
     """
 
+    infinite_where = "a clip has fewer steps than its text has letters (one more between two equal ones)"
+
     def __init__(self, beams: int = 1, augment: Augment | None = None) -> None:
         if beams < 1:
             raise ValueError(f"beams {beams} is not at least 1")

@@ -253,9 +253,11 @@ class Trainer:
         for step, value in values:
             if not math.isfinite(value):
                 rates = ", ".join(f"{name} {rate:g}" for name, rate in session.learner.rates().items())
+                where = getattr(getattr(session.learner, "task", None), "infinite_where", "")
                 raise UserError(
                     f"The training loss became {value} at step {step} (epoch {session.epoch + 1}, {rates}): "
-                    "a smaller learning rate, gradient clipping (learner.clip_norm) or other scaling may help."
+                    + (f"it is infinite where {where}; else " if where and value == math.inf else "")
+                    + "a smaller learning rate, gradient clipping (learner.clip_norm) or other scaling may help."
                 )
         if self.log_steps:
             session.run.board.series("step/loss", [(s, v) for s, v in values if s % self.log_steps == 0])

@@ -278,7 +278,15 @@ def test_a_rate_that_the_optimizer_refuses_is_found_before_any_job_starts(tmp_pa
     code, text = sweep(tmp_path, "trainer.max_epochs=1", "threads=1,0")
     assert code == 2
     assert "Job 1: threads: 0 is not at least 1" in text
-    assert not list(tmp_path.glob("outputs/sweeps/*/*/*/status.json"))
+    assert not list(tmp_path.glob("outputs/sweeps/*/*"))
+
+
+def test_a_folder_of_the_users_own_stays_as_it_is_where_the_check_fails(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "note.txt").write_text("why")
+    code, text = sweep(tmp_path, "hydra.sweep.dir=mine", "optimizer.lr=0.1,-0.5")
+    assert code == 2, text
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["note.txt"]
 
 
 def test_two_sweeps_at_once_share_no_folder(tmp_path):

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from dl_lab.run import read_json, read_records
+from dl_lab.tasks.transcription import ConnectionistTranscription
 from dl_lab.training.callbacks import EarlyStopping
 from dl_lab.training.checkpoints import load_weights, save_same, save_weights
-from dl_lab.training.trainer import Trainer
-from dl_lab.types import ConfigError, UserError
+from dl_lab.training.trainer import Session, Trainer
+from dl_lab.types import ConfigError, Ratio, UserError
 
 SMALL = [
     "dataset.source=generated",
@@ -245,6 +248,18 @@ def test_a_schedule_by_the_step(tmp_path, execute_in):
 
 
 # -- what cannot go on --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("value", "explained"), [(math.inf, True), (-math.inf, False), (math.nan, False)])
+def test_an_infinite_loss_is_explained_by_its_task(value, explained):
+    learner: Any = SimpleNamespace(task=ConnectionistTranscription(), rates=lambda: {"lr": 0.1})
+    run: Any = SimpleNamespace(losses=lambda values: None)
+    data: Any = None
+    session = Session(learner, data, run, max_epochs=1, batch_size=1, n_batches=1, step=1)
+    with pytest.raises(UserError, match="became") as raised:
+        Trainer(max_epochs=1, batch_size=1)._drain(session, [{"loss": Ratio(torch.tensor(value), 1)}])
+    assert ("a clip has fewer steps" in str(raised.value)) == explained
+    assert "a smaller learning rate" in str(raised.value)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(lab, tmp_path):
