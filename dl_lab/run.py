@@ -172,8 +172,12 @@ class Run:
         config: dict[str, Any],
         board: Board,
         facts: Mapping[str, Any],
+        queued: bool = False,
     ) -> Run:
-        """`files`: relative path -> text, written first (config.yaml, .hydra/...). `facts`: contents of env.json."""
+        """`files`: relative path -> text, written first (config.yaml, .hydra/...). `facts`: contents of env.json.
+
+        queued: it will be run later, by another process; its status says so until then.
+        """
         try:
             folder.mkdir(parents=True, exist_ok=False)
         except FileExistsError:
@@ -181,7 +185,8 @@ class Run:
         except OSError as error:
             raise UserError(f"Cannot create the run folder {folder}: {error.strerror}.") from error
         run = cls(folder, config, board)
-        run.set_status("queued")
+        if queued:
+            run.set_status("queued")
         for name, text in files.items():
             (folder / name).parent.mkdir(exist_ok=True)
             write_atomic(folder / name, text)

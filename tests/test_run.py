@@ -67,9 +67,13 @@ def test_a_file_where_the_outputs_should_be_is_one_sentence(lab, tmp_path, folde
 
 
 def test_config_and_environment_are_written_before_any_work(run):
-    assert read_json(run.folder / "status.json")["state"] == "queued"
     assert (run.folder / ".hydra" / "overrides.yaml").read_text() == "[]"
     assert read_json(run.folder / "env.json") == {"host": "x"}
+
+
+def test_a_run_that_another_process_will_run_is_queued(tmp_path):
+    run = Run.create(tmp_path / "run", {}, {}, NoBoard(), {}, queued=True)
+    assert read_json(run.folder / "status.json")["state"] == "queued"
 
 
 def test_the_environment_says_what_a_result_rests_on():

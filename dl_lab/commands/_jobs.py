@@ -8,6 +8,7 @@ import importlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ NEEDED_BY_JOBS = (  # imported once by each server, not by every job
     "tensorboard.plugins.hparams.plugin_data_pb2",
     "tensorboard.plugins.text.metadata",
 )
+
+PROGRESS_SECONDS = 0.2  # between two reports of a job: an epoch may take a few milliseconds
 
 
 def prepare(orders: Mapping[str, Any]) -> None:
@@ -85,10 +88,10 @@ def _check_here(job: int, numbered: Sequence[tuple[int, Mapping[str, Any]]], sen
     return 0
 
 
-def make_folder(orders: Mapping[str, Any], **facts: Any) -> Path:
+def make_folder(orders: Mapping[str, Any], queued: bool = True, **facts: Any) -> Path:
     """The job's run folder: the old one where it has a checkpoint, else a new one with everything it needs.
 
-    facts: more for env.json.
+    queued: see `Run.create`. facts: more for env.json.
     """
     from dl_lab.commands.train import run_files
 
@@ -98,13 +101,13 @@ def make_folder(orders: Mapping[str, Any], **facts: Any) -> Path:
             plan.set_aside(folder)
         facts = {**orders["facts"], **facts, "choices": orders["choices"]}
         files = {**run_files(config, [*orders["fixed"], *orders["overrides"]]), **orders["files"]}
-        Run.create(folder, files, config, NoBoard(), facts)
+        Run.create(folder, files, config, NoBoard(), facts, queued)
     return folder
 
 
 def make_run(orders: Mapping[str, Any]) -> Run:
     """The job's run: reopened where it has a checkpoint, else a new folder. Its output goes to job.log."""
-    folder, config = make_folder(orders, devices=describe_devices()), orders["config"]
+    folder, config = make_folder(orders, queued=False, devices=describe_devices()), orders["config"]
     board = configs.build(config, "logger")
     resuming = any(folder.glob("checkpoints/*.pt"))
     run = Run.reopen(folder, config, board) if resuming else Run(folder, config, board)
@@ -121,11 +124,13 @@ def perform(run: Run, job: int, orders: Mapping[str, Any], send: Any) -> int:
     from dl_lab.commands import train
 
     signal.signal(signal.SIGTERM, _interrupt)
-    memory_sent = False
+    memory_sent, told = False, time.monotonic()
 
     def progress(event: dict[str, Any]) -> None:
-        nonlocal memory_sent
-        send({"event": "progress", "job": job, **event})
+        nonlocal memory_sent, told
+        if time.monotonic() - told >= PROGRESS_SECONDS:
+            told = time.monotonic()
+            send({"event": "progress", "job": job, **event})
         if not memory_sent and event.get("epoch", 0) > 1:
             memory_sent = _send_memory(send)
 

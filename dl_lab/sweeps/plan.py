@@ -311,7 +311,7 @@ def decide(sweep: Sweep, retry_failed: bool) -> None:
             job.action, job.reason = "resume", _where(folder, state)
         elif state == "pruned":
             job.action, job.reason = "skip", f"pruned: {(read_json(folder / 'status.json') or {}).get('reason', '')}"
-        elif state == "queued":
+        elif state == "queued" or not (folder / "status.json").exists():
             job.action, job.reason = "run", "was queued, did not start"
         else:
             job.action, job.reason = "retry", f"{state} before the first checkpoint"
