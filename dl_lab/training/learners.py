@@ -79,7 +79,7 @@ class GradientLearner:
         self.scaler: GradScaler | None = None  # fp16 on a GPU only
         self.device = torch.device("cpu")
         self.n_processes = 1
-        self._loss: Callable[[Batch], tuple[Tensor, Tally]] = lambda batch: self.task.loss(self.forward, batch)
+        self._parallel: Callable[[Batch], tuple[Tensor, Tally]] | None = None
         self._unsynced: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     def to(self, device: torch.device) -> None:
@@ -121,8 +121,11 @@ class GradientLearner:
         elif any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.model.modules()):
             warnings.warn("Batch normalisation sees each process's part of a batch only (on GPUs all).", stacklevel=2)
         program = distributed.parallel(self.forward, self.task, self.device)
-        self._loss, self._unsynced, self.n_processes = program, program.no_sync, n_processes
+        self._parallel, self._unsynced, self.n_processes = program, program.no_sync, n_processes
         self.out_of_memory = "raise"  # one process alone cannot repeat a step
+
+    def _loss(self, batch: Batch) -> tuple[Tensor, Tally]:
+        return self._parallel(batch) if self._parallel else self.task.loss(self.forward, batch)
 
     def share_buffers(self) -> None:
         """Rank 0's running means for all processes."""
