@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 from functools import partial
 
 import pytest
@@ -181,3 +183,18 @@ def test_frozen_parameters_stay_and_are_counted(model):
 def test_accumulation_below_one_is_refused(model):
     with pytest.raises(ValueError, match="accumulation 0 is not at least 1"):
         learner_of(model, accumulation=0)
+
+
+@pytest.mark.parametrize("scheduler", [None, partial(torch.optim.lr_scheduler.StepLR, step_size=1)])
+def test_a_learner_is_freed_with_its_last_reference(scheduler):
+    """A process that runs job after job must not keep the weights of those before until garbage is collected."""
+    gc.disable()
+    try:
+        learner = learner_of(MLP((1, 8, 8), 10, [16]), scheduler=scheduler)
+        learner.update(batch_of(2))
+        learner.end_epoch({})
+        weight = weakref.ref(next(learner.model.parameters()))
+        del learner
+        assert weight() is None
+    finally:
+        gc.enable()
