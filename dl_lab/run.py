@@ -206,13 +206,13 @@ class Run:
         """Status running, with a heartbeat, until the block ends: done, interrupted, pruned, failed (and why)."""
         for ended_by in ("error", "reason"):  # of an earlier start
             self.status.pop(ended_by, None)
-        self.set_status("running", started=now(), pid=os.getpid(), host=socket.gethostname())
-        self._recording = True
         stop = threading.Event()
         heart = threading.Thread(target=self._beat, args=(stop,), daemon=True)
-        heart.start()
         state = "failed"
-        try:
+        try:  # from here on: who sees it run may interrupt it at once
+            self.set_status("running", started=now(), pid=os.getpid(), host=socket.gethostname())
+            self._recording = True
+            heart.start()
             yield
             state = "done"
         except (Interrupted, KeyboardInterrupt):
@@ -230,7 +230,8 @@ class Run:
             raise
         finally:
             stop.set()
-            heart.join()
+            if heart.ident is not None:
+                heart.join()
             self._recording = False
             self._close_files()
             with contextlib.suppress(UserError):  # the disk is full: the work itself has said so

@@ -71,6 +71,17 @@ def test_config_and_environment_are_written_before_any_work(run):
     assert read_json(run.folder / "env.json") == {"host": "x"}
 
 
+def test_an_interruption_right_after_the_status_is_recorded(run, monkeypatch):
+    def interrupted(thread):
+        assert read_json(run.folder / "status.json")["state"] == "running"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt), run.recording():
+        pytest.fail("the work began")
+    assert read_json(run.folder / "status.json")["state"] == "interrupted"
+
+
 def test_a_run_that_another_process_will_run_is_queued(tmp_path):
     run = Run.create(tmp_path / "run", {}, {}, NoBoard(), {}, queued=True)
     assert read_json(run.folder / "status.json")["state"] == "queued"
