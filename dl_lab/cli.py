@@ -1,4 +1,4 @@
-"""The dl-lab command: a verb, or Hydra overrides and flags that train. Imports nothing heavy."""
+"""The dl-lab command: a verb, or Hydra's overrides and flags for a training. This file imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -9,47 +9,80 @@ import os
 import pkgutil
 import sys
 import threading
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 
-from dl_lab import __version__, commands
+from dl_lab import commands, project
 from dl_lab.commands import HYDRA_FLAGS, MULTIRUN
 from dl_lab.types import ConfigError, Interrupted, UserError
+from dl_lab.version import __version__
+
+RUNS_OWN_CODE = ("check", "doctor", "evaluate", "export", "predict", "reproduce", "resume", "sweep", "tune", "verify")
 
 
 def verbs() -> list[str]:
-    """The verbs are the modules of dl_lab.commands."""
+    """List the verbs: each is a module of dl_lab.commands."""
     names = [module.name.rstrip("_") for module in pkgutil.iter_modules(commands.__path__)]
     return sorted(name for name in names if not name.startswith("_"))
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line; ends the process with 0, or 1 (failed), 2 (wrong input), 130 (interrupted).
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line.
 
-    argv: of a caller that goes on afterwards; None: this process is the command.
+    Args:
+        argv: The words after `dl-lab`. None: this process is the command, and ends with the status.
+
+    Returns:
+        The exit status: 0, or 1 (failed), 2 (wrong input), 130 (interrupted).
     """
-    status = _run(list(sys.argv[1:] if argv is None else argv))
-    if argv is None:
-        _leave(status)
-    sys.exit(status)
+    if argv is not None:
+        return _run(list(argv))
+    _shorten_warnings()
+    status = _run(sys.argv[1:])
+    _leave(status)
+    return status
+
+
+def _shorten_warnings() -> None:
+    """Print a warning of ours as a sentence. Python would put a file and a line of our code before it."""
+    own = os.path.dirname(__file__)
+    of_python = warnings.formatwarning
+
+    def format_warning(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+    ) -> str:
+        if category is UserWarning and filename.startswith(own):
+            return f"Warning: {message}\n"
+        return of_python(message, category, filename, lineno, line)
+
+    warnings.formatwarning = format_warning
 
 
 def _leave(status: int) -> None:
-    """End as Python does, but without taking every object apart: 0.1 s with torch loaded, for what the kernel frees."""
-    threading._shutdown()  # pyright: ignore[reportAttributeAccessIssue]  # waits for threads
-    atexit._run_exitfuncs()
-    with contextlib.suppress(OSError, ValueError):  # nobody reads any more: `dl-lab runs | head`
+    """End this process without taking every object apart, which takes 0.1 s once torch is loaded.
+
+    The kernel frees the memory anyway. As Python does, this function first joins the threads, runs the exit functions
+    and flushes the output. Two of these steps have no public name. Where Python lacks one of them, the process ends in
+    Python's own way.
+    """
+    join_threads = getattr(threading, "_shutdown", None)
+    run_exit_functions = getattr(atexit, "_run_exitfuncs", None)
+    if join_threads is None or run_exit_functions is None:
+        return
+    join_threads()
+    run_exit_functions()
+    with contextlib.suppress(OSError, ValueError):  # the reader has closed the pipe: `dl-lab runs | head`
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(status)
 
 
 def _run(argv: list[str]) -> int:
-    # Before torch loads: waiting threads sleep instead of spinning, which on a busy machine holds the cores that the
-    # work needs (the default run beside a test suite, once: 12.2 s spinning, 4.0 s not; alone: 3.6 s and 4.0 s).
+    # Before torch loads. Threads that wait then sleep. Spinning threads would hold cores that other work needs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         status = _dispatch(argv)
-        sys.stdout.flush()  # a full disk is to be noticed while it can be said
+        sys.stdout.flush()  # here, where a full disk can still be reported
         return status
     except Interrupted as stop:
         if os.environ.get("RANK", "0") == "0":
@@ -58,10 +91,14 @@ def _run(argv: list[str]) -> int:
     except UserError as error:
         if os.environ.get("HYDRA_FULL_ERROR"):
             raise
-        rank = os.environ.get("RANK", "0")  # torchrun's processes find the same mistakes: one of them says it
-        if rank == "0" or not isinstance(error, ConfigError):
-            print(f"dl-lab{'' if rank == '0' else f' (rank {rank})'}: {error}", file=sys.stderr)
+        rank = os.environ.get("RANK", "0")
+        if rank == "0":
+            _complain(str(error))
+        elif not isinstance(error, ConfigError):  # all ranks find the same mistake in a config: rank 0 reports it
+            _complain(str(error), f" (rank {rank})")
         return error.exit_code
+    except SystemExit as end:  # argparse has printed its help or an error
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return Interrupted.exit_code
@@ -72,8 +109,26 @@ def _run(argv: list[str]) -> int:
         if os.environ.get("HYDRA_FULL_ERROR"):
             raise
         name = f" ({error.filename})" if error.filename else ""
-        print(f"dl-lab: {error.strerror or error}{name}.", file=sys.stderr)
+        _complain(f"{error.strerror or error}{name}.")
         return 1
+
+
+def _complain(message: str, who: str = "") -> None:
+    """Print an error: on a terminal with a red `error:` and wrapped at words; elsewhere as it is."""
+    if not sys.stderr.isatty():
+        print(f"dl-lab{who}: {message}", file=sys.stderr)
+        return
+    from dl_lab.show import tables
+    from dl_lab.show.colours import paint
+
+    width = tables.terminal_width()
+    first, *rest = message.splitlines() or [""]
+    lines = tables.wrap(f"error{who}: {first}", width, indent="  ")
+    lines[0] = lines[0].replace("error", paint("error", "red", sys.stderr), 1)
+    for line in rest:
+        indent = " " * (len(line) - len(line.lstrip()))
+        lines += tables.wrap(line, width, indent=f"{indent}  ") or [""]
+    print("\n".join(lines), file=sys.stderr)
 
 
 def _dispatch(argv: list[str]) -> int:
@@ -83,9 +138,18 @@ def _dispatch(argv: list[str]) -> int:
     if argv[:1] in (["--help"], ["-h"], ["help"]):
         return _command("help")([])
     if argv and "=" not in argv[0] and not argv[0].startswith(("-", "+", "~")):
+        if argv[0] in RUNS_OWN_CODE:
+            project.ask()
         return _command(_verb(argv[0]))(argv[1:])
-    shows = any(word.partition("=")[0] in HYDRA_FLAGS for word in argv)
-    return _command("sweep" if not shows and any(word in MULTIRUN for word in argv) else "train")(argv)
+    if argv[:1] in (["-sc"], ["--shell-completion"]):  # as with any Hydra application: install=bash
+        action, _, shell = (argv[1] if len(argv) > 1 else "").partition("=")
+        return _command("completion")([shell] if action == "install" else ["--words"])
+    if any(word in ("--help", "-h") for word in argv) and not any(word in MULTIRUN for word in argv):
+        return _command("help")(argv)
+    project.ask()
+    shows_config = any(word.partition("=")[0] in HYDRA_FLAGS for word in argv)
+    is_sweep = any(word in MULTIRUN for word in argv)
+    return _command("sweep" if is_sweep and not shows_config else "train")(argv)
 
 
 def _verb(word: str) -> str:
@@ -103,7 +167,7 @@ def _verb(word: str) -> str:
     )
 
 
-def _command(verb: str):
-    """`main(argv) -> exit status` of a verb; `list_` is how a verb that shadows a builtin is spelled."""
+def _command(verb: str) -> Callable[[Sequence[str]], int]:
+    """Return the `main` of a verb. The module of `list` is called `list_`, because `list` is a builtin."""
     names = {module.name.rstrip("_"): module.name for module in pkgutil.iter_modules(commands.__path__)}
     return importlib.import_module(f"dl_lab.commands.{names[verb]}").main

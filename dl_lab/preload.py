@@ -1,8 +1,8 @@
-"""Torch sooner in a new process, and memory that torch frees kept for what it allocates next.
+"""Import torch sooner in a new process, and keep the memory that it frees for its next allocations.
 
-`import torch` is most of the time to a run's first step. Its shared libraries load in a thread (`begin`) while the
-config is composed; its modules are then executed without the garbage collector, which would look through their
-hundreds of thousands of objects again and again and find nothing (`without_collections`).
+`import torch` takes most of the time to a run's first step. Its modules are executed without the garbage collector
+(`without_collections`), which would look through their hundreds of thousands of objects again and again and find
+nothing to free.
 """
 
 from __future__ import annotations
@@ -11,44 +11,19 @@ import contextlib
 import ctypes
 import gc
 import importlib
-import importlib.util
-import os
 import sys
-import threading
 from collections.abc import Iterator
-from pathlib import Path
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
-MOST_MAPPED, MOST_KEPT = 1 << 30, (1 << 31) - 1  # bytes
-
-_loading: list[threading.Thread] = []  # at most one
-
-
-def begin() -> None:
-    """Load torch's libraries in a thread; `torch` waits for it.
-
-    While they load, another library has to wait: it gains nothing beside imports of modules in C.
-    """
-    if "torch" not in sys.modules and not _loading:
-        _loading.append(threading.Thread(target=_load_libraries, daemon=True))
-        _loading[0].start()
-
-
-def _load_libraries() -> None:
-    found = importlib.util.find_spec("torch")
-    library = Path(found.origin).parent / "lib" / "libtorch_python.so" if found and found.origin else None
-    if library is not None and library.exists():
-        with contextlib.suppress(AttributeError, OSError, TypeError):
-            # Not ctypes.CDLL(library): that holds Python's lock. What goes wrong, import torch will find again and say.
-            ctypes.CDLL(None).dlopen(os.fsencode(library), os.RTLD_LAZY | os.RTLD_LOCAL)
+M_TRIM_THRESHOLD = -1  # the options of mallopt(3)
+M_MMAP_THRESHOLD = -3
+MOST_MAPPED = 1 << 30  # bytes
+MOST_KEPT = (1 << 31) - 1
 
 
 def torch() -> None:
-    """Import torch, and let this process keep what its tensors free."""
+    """Import torch, and let this process keep the memory that its tensors free."""
     if "torch" in sys.modules:
         return
-    for thread in _loading:
-        thread.join()
     with without_collections():
         importlib.import_module("torch")
     keep_freed_memory()
@@ -56,7 +31,7 @@ def torch() -> None:
 
 @contextlib.contextmanager
 def without_collections() -> Iterator[None]:
-    """For imports only: what the block makes is never collected, nor looked through again."""
+    """Stop the garbage collector for a block of imports. It never looks at the objects of the block again."""
     gc.disable()
     try:
         yield
@@ -66,11 +41,11 @@ def without_collections() -> Iterator[None]:
 
 
 def keep_freed_memory() -> None:
-    """Let malloc (glibc's) keep up to 2 GiB that was freed, instead of giving it back to the kernel at once.
+    """Let glibc's malloc keep up to 2 GiB of freed memory instead of giving it back to the kernel at once.
 
-    A training step frees all of its activations and allocates them again; given back, every page of them is zeroed
-    and mapped anew. For a net whose activations are over 32 MB each that was 40 to 50 % of a step on the CPU (three
-    convolutions, batch 256 of CIFAR-10, 0.31 s to 0.19 s), for 5 % more memory at the peak.
+    A training step frees all of its activations, and the next step allocates them again. The kernel zeroes and maps
+    every page that was given back. For a net whose activations are over 32 MB each, that is nearly half of a step on
+    the CPU. The price is about 5 % more memory at the peak.
     """
     with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
         malloc_option = ctypes.CDLL(None).mallopt

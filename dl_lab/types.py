@@ -1,59 +1,106 @@
-"""The vocabulary every part shares: tallies, batches, data sets, and the protocols at the seams.
+"""The vocabulary that every part shares: tallies, batches, data sets, and the protocols at the seams.
 
+Long because one import gives the whole vocabulary, and the protocols are mostly their docstrings.
 Nothing here imports torch at run time, so that commands which only read records stay fast.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeAlias
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from dl_lab.run import Run
-
 Metrics: TypeAlias = dict[str, float]
-Batch: TypeAlias = Any  # a NamedTuple of tensors whose first axis is the batch
+Batch: TypeAlias = Any  # a NamedTuple, a tuple or a mapping of tensors whose first axis is the batch
 
 
 class UserError(Exception):
-    """Something the user can mend; the command prints the message alone and exits with `exit_code`."""
+    """An error that the user can mend. The command prints the message alone and exits with `exit_code`."""
 
     exit_code = 1
 
 
 class ConfigError(UserError):
-    """The configuration is wrong: found before anything was built or written."""
+    """The configuration is wrong. This is found before anything is built or written."""
 
     exit_code = 2
 
 
 class Interrupted(UserError):
-    """The user (or the system) asked the run to stop; it did so after the step in progress."""
+    """The user (or the system) asked the run to stop, and the run stopped after the step in progress."""
 
     exit_code = 130
 
 
+class Diverged(UserError):
+    """The training loss is no longer a finite number."""
+
+
 class Pruned(UserError):
-    """A search found the run not promising and ended it early."""
+    """A search ended the run early because it was not promising."""
 
     exit_code = 76
 
 
-class Measure(Protocol):
-    """One entry of a tally: adds up exactly over uneven batches, is read once per epoch."""
+class OutOfMemory(UserError):
+    """The device has no memory left for the run."""
 
-    def __add__(self, other: Any, /) -> Any: ...
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        epoch: The number of the current epoch, from 1; 0 for work without epochs.
+        max_epochs: The number of the last epoch; 0 for work without epochs.
+        done: The number of updates, or of steps of an analysis, so far.
+        total: The number of updates or steps of the whole run.
+        samples_per_second: The newest measurement of training samples per second; 0 while there is none.
+    """
+
+    epoch: int
+    max_epochs: int
+    done: int
+    total: int
+    samples_per_second: float = 0.0
+
+
+class Measure(Protocol):
+    """One entry of a tally: it adds up exactly over uneven batches and is read once per epoch.
+
+    A measure of one's own is a dataclass of tensors and plain values. Any other class needs a method `state()` that
+    returns the arguments of its constructor, so that a checkpoint can hold it.
+    """
+
+    def __add__(self, other: Self, /) -> Self: ...
 
     def values(self, name: str) -> Metrics:
-        """The metrics it amounts to, by their full names; waits for the device."""
+        """Return the metrics by their full names. This waits for the device."""
         ...
 
 
-Tally: TypeAlias = dict[str, Any]  # name -> Measure
+def measure_state(measure: object) -> tuple[object, ...]:
+    """Return the arguments from which the class of a measure builds an equal one.
+
+    Raises:
+        UserError: The measure is no dataclass and has no method `state()`.
+    """
+    if is_dataclass(measure):
+        return tuple(getattr(measure, entry.name) for entry in fields(measure))
+    state = getattr(measure, "state", None)
+    if state is None:
+        raise UserError(
+            f"A {type(measure).__name__} in a tally must be a dataclass, or have a method state() that returns the "
+            "arguments of its constructor. Otherwise a checkpoint cannot hold it."
+        )
+    return tuple(state())
+
+
+Tally: TypeAlias = dict[str, Any]  # name -> Measure; Any because a task reads what its own measures hold
 
 
 @dataclass(slots=True)
@@ -67,6 +114,7 @@ class Ratio:
         return Ratio(self.sum + other.sum, self.count + other.count)
 
     def values(self, name: str) -> Metrics:
+        """Return the mean."""
         return {name: float(self.sum) / float(self.count)}
 
 
@@ -80,6 +128,7 @@ class Total:
         return Total(self.sum + other.sum)
 
     def values(self, name: str) -> Metrics:
+        """Return the sum."""
         return {name: float(self.sum)}
 
 
@@ -93,7 +142,7 @@ class Confusion:
         return Confusion(self.counts + other.counts)
 
     def values(self, name: str) -> Metrics:
-        """Balanced accuracy: the mean recall of the classes that occur."""
+        """Return the balanced accuracy: the mean recall of the classes that occur."""
         counts = self.counts.double().cpu()
         present = counts.sum(dim=1) > 0
         recall = counts.diagonal()[present] / counts.sum(dim=1)[present]
@@ -101,13 +150,61 @@ class Confusion:
 
 
 def add_tallies(total: Tally, part: Tally) -> Tally:
-    """The tally of both; a name that only one of them has is kept."""
-    return {**total, **{name: total[name] + part[name] if name in total else part[name] for name in part}}
+    """Return the sum of two tallies. A name that only one of them has is kept."""
+    both = dict(total)
+    for name, measure in part.items():
+        both[name] = total[name] + measure if name in total else measure
+    return both
 
 
 def read_tally(tally: Tally, prefix: str = "") -> Metrics:
-    """{"loss": Ratio} -> {"<prefix>loss": 0.12}."""
-    return {prefix + key: value for name, entry in tally.items() for key, value in entry.values(name).items()}
+    """Return the metrics of a tally: {"loss": Ratio} gives {"<prefix>loss": 0.12}."""
+    metrics: Metrics = {}
+    for name, measure in tally.items():
+        for key, value in measure.values(name).items():
+            metrics[prefix + key] = value
+    return metrics
+
+
+def columns_of(batch: Batch) -> list[Any]:
+    """Return the columns of a batch: a NamedTuple, a tuple, a list or a mapping of columns."""
+    return list(batch.values()) if isinstance(batch, Mapping) else list(batch)
+
+
+def rebuild(batch: Batch, columns: Iterable[Any]) -> Batch:
+    """Return a batch of the same kind with other columns, in the same order."""
+    if isinstance(batch, Mapping):
+        return dict(zip(batch, columns, strict=True))
+    if hasattr(batch, "_fields"):  # a NamedTuple
+        return type(batch)(*columns)
+    return type(batch)(columns)
+
+
+def count(n: int, noun: str) -> str:
+    """Return a number with its noun: "1 image", "2,000 images"."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def n_items(batch: Batch) -> int:
+    """Return the number of items of a batch."""
+    return len(columns_of(batch)[0])
+
+
+def map_columns(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
+    """Return the batch with every tensor changed; other columns (lists of texts) stay as they are."""
+    return rebuild(batch, [change(c) if hasattr(c, "dim") else c for c in columns_of(batch)])
+
+
+def split_batch(batch: Batch, n_parts: int) -> list[Batch]:
+    """Return the parts of a batch, as `Tensor.tensor_split` makes them."""
+    whole, rest = divmod(n_items(batch), n_parts)
+    parts = []
+    start = 0
+    for i in range(n_parts):
+        end = start + whole + (i < rest)
+        parts.append(rebuild(batch, [column[start:end] for column in columns_of(batch)]))
+        start = end
+    return parts
 
 
 class LabelledBatch(NamedTuple):
@@ -132,8 +229,13 @@ class WindowBatch(NamedTuple):
 
 
 class ForecastBatch(NamedTuple):
-    """Windows x (batch, length, features) and the steps after them y (batch, horizon, features), both scaled;
-    observed (batch, horizon, features) bool: which of y were measured, not filled in."""
+    """Windows of a series and the steps after them, both scaled.
+
+    Attributes:
+        x: The windows (batch, length, features).
+        y: The steps after them (batch, horizon, features).
+        observed: True where y was measured, False where it was filled in (batch, horizon, features) bool.
+    """
 
     x: Tensor
     y: Tensor
@@ -144,8 +246,13 @@ START, STOP, PADDING, UNKNOWN, SPACE = range(5)  # the first symbols of a text w
 
 
 class SpeechBatch(NamedTuple):
-    """Log-mel features (batch, frames, n_mels), zeros behind the n_frames (batch,) int64 of each clip, and tokens
-    (batch, text_length) int64: START, the characters, STOP, then PADDING."""
+    """Clips and their texts.
+
+    Attributes:
+        features: Log-mel features (batch, frames, n_mels), with zeros after the end of each clip.
+        n_frames: The number of frames of each clip (batch,) int64.
+        tokens: The texts (batch, text_length) int64: START, the characters, STOP, then PADDING.
+    """
 
     features: Tensor
     n_frames: Tensor
@@ -158,142 +265,200 @@ class Split(Protocol):
     def __len__(self) -> int: ...
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
-        """Every item once, in the stored order (the last batch may be smaller)."""
+        """Yield every item once, in the stored order. The last batch may be smaller."""
         ...
 
     def epoch(self, batch_size: int, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Every item once, in an order that depends on (seed, epoch) only; `start` skips that many batches."""
+        """Yield every item once, in an order that depends on (seed, epoch) only; `start` skips that many batches."""
         ...
 
-    def n_batches(self, batch_size: int) -> int: ...
+    def n_batches(self, batch_size: int) -> int:
+        """Return the number of batches of an epoch."""
+        ...
 
     def sizes(self, batch_size: int, seed: int, epoch: int, start: int = 0) -> list[int]:
-        """How many items the batches of that epoch have, also those of which this split is a part."""
+        """Return the number of items of each batch of that epoch. A divided split gives those of the whole batches."""
         ...
 
     def to(self, device: torch.device) -> Split:
-        """The same split whose batches come out on `device`."""
+        """Return the same split with its batches on `device`."""
         ...
 
     def divided(self, rank: int, n_ranks: int) -> Split:
-        """The same split for one of several processes: `batches` and `epoch` give its part of each batch.
+        """Return the same split for one of several processes: `batches` and `epoch` give its part of each batch.
 
-        Parts are as `Tensor.tensor_split` makes them. In `epoch`, where a batch has fewer items than there are
-        processes, those without one get the batch's first item, so that all take as many steps; it has no weight.
+        Parts are as `Tensor.tensor_split` makes them. All processes must take the same number of steps. So in `epoch`,
+        where a batch has fewer items than there are processes, a process without an item gets the batch's first one,
+        with weight 0.
         """
         ...
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """Train, validation and test splits, and what must be said about them.
+class Splits(Protocol):
+    """What a task or a learner may ask of a data set; `datasets.dataset.Dataset` is one."""
 
-    `label` says how much of the official data this is: "full" (checksum or counts match the release),
-    "part" (real but not whole, or not the official copy) or "generated". `fingerprint` identifies the content.
-    `preprocessing` is what a new item must go through before the model takes it (a scaler, a vocabulary), in plain
-    JSON values: a fit saves it as preprocessing.json in the run.
-    """
+    @property
+    def train(self) -> Split:
+        """The training split."""
+        ...
 
-    name: str
-    label: Literal["full", "part", "generated"]
-    train: Split
-    val: Split
-    test: Split
-    fingerprint: str
-    class_names: tuple[str, ...] = ()
-    note: str = ""
-    extras: Mapping[str, Any] = field(default_factory=dict)
-    preprocessing: Mapping[str, Any] = field(default_factory=dict)
+    @property
+    def val(self) -> Split:
+        """The validation split."""
+        ...
 
-    def to(self, device: torch.device) -> Dataset:
-        return replace(self, train=self.train.to(device), val=self.val.to(device), test=self.test.to(device))
+    @property
+    def test(self) -> Split:
+        """The test split."""
+        ...
 
-    def divided(self, rank: int, n_ranks: int) -> Dataset:
-        """The part of one of several processes."""
-        splits = (split.divided(rank, n_ranks) for split in (self.train, self.val, self.test))
-        return replace(self, **dict(zip(("train", "val", "test"), splits, strict=True)))
-
-    def summary(self) -> dict[str, Any]:
-        sizes = {"train": len(self.train), "val": len(self.val), "test": len(self.test)}
-        return {
-            "name": self.name,
-            "label": self.label,
-            "note": self.note,
-            "fingerprint": self.fingerprint,
-            "sizes": sizes,
-            **{key: self.extras[key] for key in ("class_counts",) if key in self.extras},
-        }
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of the labels."""
+        ...
 
 
 class Task(Protocol):
-    """What is optimised and what is measured."""
+    """What is optimised and what is measured.
+
+    A task may also have a method `start(dataset, device)`, which is called once before the first update. A task takes
+    its class weights from the counts of the training labels there. A text `infinite_where` says where its loss is
+    infinite. A task that is an `nn.Module` is trained, moved and saved with the model.
+    """
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tally]:
-        """The scalar to minimise (a mean over the batch) and the tally of the batch."""
+        """Return the scalar to minimise (a mean over the batch), and the tally of the batch with an entry "loss"."""
         ...
 
     def measure(self, model: nn.Module, batch: Batch) -> Tally:
-        """The tally of an evaluation batch: at least what `loss` tallies."""
+        """Return the tally of an evaluation batch: at least the entries of `loss`."""
         ...
 
 
 class Learner(Protocol):
-    """How one batch changes, or judges, the model."""
+    """How one batch changes the model, and how one batch judges it.
 
-    def to(self, device: torch.device) -> None: ...
+    A learner of one's own takes `training.base_learner.BaseLearner` as its base and writes `update` and `evaluate`.
+    """
 
-    def plan(self, n_updates: int) -> None:
-        """Told once, before the first update, how many updates the whole training has: for schedules over all of it."""
+    def initialise(self) -> None:
+        """Load weights that a new training begins with, where they are not drawn. A resumed training skips this."""
         ...
 
-    def update(self, batch: Batch) -> Tally: ...
+    def start(self, dataset: Splits) -> None:
+        """Prepare for a data set, after `to` and before the first update or evaluation."""
+        ...
 
-    def evaluate(self, batch: Batch) -> Tally: ...
+    def to(self, device: torch.device) -> None:
+        """Move everything to a device."""
+        ...
+
+    def plan(self, n_epochs: int, n_updates: int) -> None:
+        """Take the length of the whole training, which schedules need. Called once, before the first update."""
+        ...
+
+    def distribute(self, n_processes: int) -> None:
+        """Prepare for several processes: from now on `update` sees this process's part of each batch.
+
+        Raises:
+            ConfigError: The learner works in one process only.
+        """
+        ...
+
+    def share_buffers(self) -> None:
+        """Copy the running means of the first process to all processes."""
+        ...
+
+    def least_items(self) -> int:
+        """Return the smallest batch that `update` takes: a rehearsal uses it."""
+        ...
+
+    def update(self, batch: Batch, weight: float = 1.0) -> Tally:
+        """Learn from one batch.
+
+        Args:
+            batch: The batch, or this process's part of it.
+            weight: With N processes, N times this part's share of the whole batch.
+
+        Returns:
+            The tally of the batch, before the update, with an entry "loss" that is a `Ratio`.
+        """
+        ...
+
+    def evaluate(self, batch: Batch) -> Tally:
+        """Judge one batch. This changes nothing."""
+        ...
 
     def end_epoch(self, metrics: Metrics) -> None:
-        """Called after each epoch's validation: the place of per-epoch schedules."""
+        """Step the schedules that go by epochs.
+
+        Args:
+            metrics: The metrics of the epoch, those of the validation included, by their full names.
+        """
         ...
 
     def rates(self) -> Metrics:
-        """What is scheduled, by name: {"lr": 0.1}."""
+        """Return the scheduled values by name: {"lr": 0.1}."""
         ...
 
     def notes(self) -> dict[str, Any]:
-        """What a record of the run must say about how it was trained: plain values by name."""
+        """Return facts about how the run was trained, for its record: plain values by name."""
+        ...
+
+    def advice(self, loss: float) -> str:
+        """Return a sentence that says what may help where the training loss is not a finite number."""
+        ...
+
+    def main_module(self) -> nn.Module | None:
+        """Return the module that `load`, `export` and `predict` use; None where there is no torch module."""
         ...
 
     def weights(self) -> dict[str, Tensor]:
-        """What `predict` needs, and what "best" keeps."""
+        """Return the tensors that a prediction needs and that "best" keeps. Names of the main module have no prefix."""
         ...
 
-    def load_weights(self, weights: Mapping[str, Tensor]) -> None: ...
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Restore what `weights` returned."""
+        ...
 
     def n_parameters(self) -> tuple[int, int]:
-        """(all, trainable)."""
+        """Return the numbers of all parameters and of the trainable ones."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything an exact continuation needs: tensors and plain types only."""
+        """Return everything that an exact continuation needs: tensors and plain types only."""
         ...
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        ...
 
 
-class Experiment(Protocol):
-    """Anything a YAML may run."""
+class Answer(NamedTuple):
+    """What a predictor says about new data: the rows of one table, and notes about how it read the data."""
 
-    def __call__(self, run: Run) -> Metrics: ...
+    rows: Sequence[Mapping[str, Any]]
+    notes: Sequence[str] = ()
 
 
 class Predictor(Protocol):
-    """What `dl-lab predict RUN FILE|TEXT` does: the run's weights and preprocessing on something new.
+    """What `dl-lab predict RUN FILE|TEXT` calls: it applies the run's weights and preprocessing to new data.
 
-    One that also takes a text says so by an attribute `reads_text: bool = True`.
+    A predictor that also takes a text has an attribute `reads_text: bool = True`. One that takes a folder has
+    `reads_folder: bool = True`.
     """
 
     def __call__(
         self, new: Any, weights: Mapping[str, Tensor], preprocessing: Mapping[str, Any]
-    ) -> Sequence[Mapping[str, Any]]:
-        """Rows of one table, in the units of the file (a Path; a text is a str). Raises UserError for what cannot be
-        used."""
+    ) -> Answer | Sequence[Mapping[str, Any]]:
+        """Return the rows of one table in the units of the file, alone or with notes.
+
+        Args:
+            new: A Path, or a str where the user gave a text. A predictor takes one of them, or both.
+            weights: The weights of the run's model.
+            preprocessing: What the run's data set saved.
+
+        Raises:
+            UserError: The file or the text cannot be used.
+        """
         ...

@@ -55,6 +55,7 @@ def classifier(sweep: Path, speeds: Path) -> str:
 
 
 def speed(path: Path) -> str:
+    """Return the table of the benchmark's speeds."""
     result = json.loads(path.read_text())
     rows = [
         [name, f"{row['seconds'] * 1e3:.1f}", f"{row['ratio']:.2f}", f"{row['resident_bytes'] / 1e6:.1f}"]
@@ -77,6 +78,7 @@ def origin(folder: Path) -> str:
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Return a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
@@ -91,6 +93,7 @@ def insert(name: str, text: str) -> None:
 
 
 def main() -> None:
+    """Run the script."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lab", type=Path)
     parser.add_argument("--sweep", type=Path)

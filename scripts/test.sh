@@ -1,8 +1,29 @@
 #!/usr/bin/env bash
-# Sets everything up in .venv (once) and runs every check: bash scripts/test.sh [pytest arguments]
-. "$(dirname "${BASH_SOURCE[0]}")/setup.sh" "[dev]"
-.venv/bin/ruff check --quiet .
-.venv/bin/ruff format --quiet --check .
-.venv/bin/basedpyright --warnings
+# Sets up .venv (once) and runs every check: bash scripts/test.sh [--quick | --oldest | --clusters] [pytest arguments]
+#
+# --quick     for the inner loop: only the tests that run in pytest's own processes and take at most seconds.
+# --oldest    the tests in .venv-oldest, with the oldest allowed version of every dependency.
+# --clusters  only the tests that start a SLURM or a Ray cluster on this machine. They need root and its software, which
+#             .ci/run installs; without it they are skipped with a reason.
+select="not slurm and not ray"
+oldest=
+checks=yes
+while true; do
+    case ${1:-} in
+    --quick) select="$select and not slow and not browser and not processes" ;;
+    --oldest) oldest=--oldest checks= ;;
+    --clusters) select="slurm or ray" checks= ;;
+    *) break ;;
+    esac
+    shift
+done
+. "$(dirname "${BASH_SOURCE[0]}")/setup.sh" "[dev]" "$oldest"
+
+if [[ -n $checks ]]; then
+    "$venv/bin/ruff" check --quiet .
+    "$venv/bin/ruff" format --quiet --check .
+    "$venv/bin/basedpyright" --warnings
+fi
 export OMP_NUM_THREADS=1
-exec "$python" -m pytest --numprocesses 2 --dist loadgroup "$@"
+# Three on two cores: a fifth of the time a test waits for a process or a page.
+exec "$python" -m pytest --numprocesses 3 --dist loadgroup -m "$select" "$@"

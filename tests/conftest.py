@@ -8,8 +8,39 @@ import sys
 from pathlib import Path
 
 import pytest
+from forked_commands import ForkedCommands
 
 ROOT = Path(__file__).resolve().parent.parent
+FORKED = ForkedCommands()
+FORKED.install()
+
+
+STARTS_PROCESSES = {"lab", "cost"}  # fixtures that run the command in a process of its own
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that start interpreters: importing torch in each is most of what they cost."""
+    for item in items:
+        imports_subprocess = hasattr(getattr(item, "module", None), "subprocess")
+        if imports_subprocess or STARTS_PROCESSES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("processes")
+
+
+@pytest.fixture(autouse=True)
+def start_of_commands(request):
+    """A test that is marked `real_start` starts the command as a user does; the others fork it, without its imports."""
+    FORKED.enabled = request.node.get_closest_marker("real_start") is None
+
+
+@pytest.fixture
+def write_command():
+    """Write a file that is `dl-lab` for a shell with this environment: (path, environment)."""
+
+    def write(path: Path, environment: dict[str, str]) -> None:
+        path.write_text(FORKED.script(environment), encoding="utf-8")
+        path.chmod(0o755)
+
+    return write
 
 
 @pytest.fixture
@@ -33,14 +64,14 @@ def lab(tmp_path):
 @pytest.fixture(scope="session")
 def execute_in():
     """Compose and run in this process: (folder, *overrides) -> metrics."""
-    from dl_lab import config
-    from dl_lab.commands import train
+    from dl_lab import configs as config
+    from dl_lab.jobs.one import execute
 
     composer = config.Composer()
 
     def run(folder: Path, *overrides: str) -> dict[str, float]:
         composed = composer.compose([*overrides, f"hydra.run.dir={folder}", "threads=1"])
-        return train.execute(composed, ["dl-lab", *overrides], quiet=True)
+        return execute(composed, ["dl-lab", *overrides], quiet=True)
 
     return run
 
@@ -57,6 +88,18 @@ def execute(tmp_path, execute_in):
 
 
 @pytest.fixture
+def fresh_imports(monkeypatch):
+    """The test's own modules are forgotten at its end, and `sys.path` is as it was: another test may reuse a name."""
+    before = set(sys.modules)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield
+    for name in set(sys.modules) - before:
+        file = vars(sys.modules[name]).get("__file__") or ""  # getattr would load a lazy module
+        if "pytest-of-" in file:
+            del sys.modules[name]
+
+
+@pytest.fixture
 def real_data() -> Path:
     """The folder of real data; the test is skipped where there is none."""
     folder = os.environ.get("DL_LAB_DATA", "")
@@ -65,21 +108,52 @@ def real_data() -> Path:
     return Path(folder)
 
 
+@pytest.fixture(scope="session")
+def site(tmp_path_factory) -> Path:
+    """The folder of the documentation site, built strictly: any warning fails. All workers share one build."""
+    from filelock import FileLock
+
+    shared = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        shared = shared.parent
+    target = shared / "site"
+    with FileLock(shared / "site.lock"):
+        if not (target / "built").exists():
+            done = subprocess.run(
+                [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(target)],
+                cwd=ROOT,
+                env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+            (target / "built").touch()
+    return target
+
+
 @pytest.fixture
 def make_sweep(tmp_path):
     """Write a finished sweep of lr x seed as dl-lab leaves it, without training; returns its folder.
 
     values: (lr, seed) -> the run's val/accuracy (test is 0.01 below), or a state like "failed", or None: not started.
+    experiments: each of them has all jobs; "" for none.
     """
     import yaml
 
-    from dl_lab.run import NoBoard, Run
+    from dl_lab.runs.board import NoBoard
+    from dl_lab.runs.recorder import Run
 
-    def make(values: dict[tuple[float, int], float | str | None], reference: dict | None = None) -> Path:
+    def make(
+        values: dict[tuple[float, int], float | str | None],
+        reference: dict | None = None,
+        experiments: tuple[str, ...] = ("",),
+    ) -> Path:
         folder = tmp_path / "outputs" / "sweeps" / "2026-01-02" / "10-00-00_abcd1234"
         folder.mkdir(parents=True)
         jobs = []
-        for number, ((lr, seed), value) in enumerate(values.items()):
+        grid = [(experiment, *job) for experiment in experiments for job in values.items()]
+        for number, (experiment, (lr, seed), value) in enumerate(grid):
             words, name = [f"optimizer.lr={lr}", f"seed={seed}"], f"{number}_{number:08x}"
             jobs.append({"number": number, "id": f"{number:08x}", "overrides": words, "data": ""})
             if value is None:
@@ -90,7 +164,7 @@ def make_sweep(tmp_path):
                 "config.yaml": yaml.safe_dump(config),
                 ".hydra/overrides.yaml": "".join(f"- {word}\n" for word in ["model=mlp", *words]),
             }
-            choices = {"dataset": "digits", "model": "mlp"}
+            choices = {"dataset": "digits", "model": "mlp"} | ({"experiment": experiment} if experiment else {})
             run = Run.create(folder / name, texts, config, NoBoard(), {"choices": choices, "command": "dl-lab -m x=1"})
             run.set_status("running", pid=os.getpid(), host=os.uname().nodename, started="2026-01-02T10:00:00+00:00")
             if isinstance(value, str):
@@ -100,8 +174,9 @@ def make_sweep(tmp_path):
                 run.log({"train/loss": 1 / epoch, "val/accuracy": value - 0.2 + 0.1 * epoch}, 10 * epoch, epoch)
             metrics = {"train/loss": 0.5, "val/accuracy": value, "test/accuracy": value - 0.01}
             dataset = {"name": "digits", "label": "full", "note": "", "fingerprint": "f", "sizes": {"train": 9}}
-            run.finish(metrics, epochs=2, epoch=2, test_looks=1, dataset=dataset)
-            run.set_status("done", ended="2026-01-02T10:00:09+00:00")
+            counts = {"parameters": 1650, "trainable": 650}
+            run.finish(metrics, epochs=2, epoch=2, test_looks=1, dataset=dataset, **counts)
+            run.set_status("done", ended=f"2026-01-02T10:00:0{9 - seed % 3}+00:00")
         plan = {"key": "abcd1234", "command": "dl-lab -m optimizer.lr=...", "code": "c", "fixed": ["model=mlp"]}
         (folder / "sweep.yaml").write_text(yaml.safe_dump({**plan, "written": "2026-01-02", "notes": [], "jobs": jobs}))
         return folder

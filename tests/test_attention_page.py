@@ -20,7 +20,7 @@ CONF = Path(dl_lab.conf.__file__).parent
 
 def implemented() -> set[str]:
     modules = [f"{package.__name__}.{module.name}" for module in pkgutil.iter_modules(package.__path__)]
-    modules.append("dl_lab.experiments.attention_cost")
+    modules.append("dl_lab.procedures.attention_cost")
     return {name for module in modules for name in vars(importlib.import_module(module))}
 
 

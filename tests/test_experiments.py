@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 
 import dl_lab.conf
 import pytest
+from matplotlib.figure import Figure
 
 CONF = Path(dl_lab.conf.__file__).parent
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
@@ -20,11 +22,34 @@ def test_opens_with_its_question(name):
     assert "?" in comment, f"{name}.yaml asks no question"
 
 
+@pytest.fixture
+def promised(monkeypatch):
+    """The files that docs/courses.md promises for an experiment."""
+    scripts = Path(__file__).resolve().parent.parent / "scripts"
+    monkeypatch.syspath_prepend(str(scripts / "docs"))
+    return importlib.import_module("course_pages").figures_of
+
+
+@pytest.fixture
+def one_kind_of_figure(monkeypatch):
+    """Leave the drawing of SVG out: it takes a third of the time of all figures.."""
+    savefig = Figure.savefig
+
+    def save(figure, file, *, format, **options):
+        if format == "png":
+            savefig(figure, file, format=format, **options)
+
+    monkeypatch.setattr(Figure, "savefig", save)
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_runs_a_smoke_epoch(name, execute):
+@pytest.mark.usefixtures("one_kind_of_figure")
+def test_runs_a_smoke_epoch(name, execute, promised):
     folder, metrics = execute(f"experiment={name}", "profile=smoke", "logger=none")
     summary = json.loads((folder / "summary.json").read_text())
     assert json.loads((folder / "status.json").read_text())["state"] == "done"
     assert metrics, f"{name} measured nothing"
     assert summary["metrics"].keys() == metrics.keys()
     assert summary.get("dataset", {}).get("label", "generated") == "generated"
+    for file in promised(name):
+        assert list(folder.glob(file)), f"docs/courses.md promises {file} of {name}"

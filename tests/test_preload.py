@@ -20,8 +20,6 @@ def test_torch_is_there_and_collections_go_on():
     code = """
 import gc, sys
 from dl_lab import preload
-preload.begin()
-preload.begin()
 preload.torch()
 print("torch" in sys.modules, gc.isenabled(), gc.get_freeze_count() > 100_000)
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 import torch
@@ -58,3 +59,14 @@ def test_adding_changes_neither_part():
 def test_balanced_accuracy_leaves_out_classes_that_do_not_occur():
     counts = torch.tensor([[3, 1, 0], [0, 0, 0], [1, 0, 1]])
     assert Confusion(counts).values("any") == {"balanced_accuracy": (3 / 4 + 1 / 2) / 2}
+
+
+def test_a_data_set_says_that_it_is_of_another_kind():
+    from dl_lab.datasets.dataset import Dataset
+    from dl_lab.datasets.series.content import SeriesContent
+    from dl_lab.types import UserError
+
+    nothing: Any = None
+    dataset = Dataset("digits", "full", nothing, nothing, nothing, "f")
+    with pytest.raises(UserError, match="This needs a data set of a series, but digits is of another kind"):
+        dataset.content_as(SeriesContent)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 MULTIRUN = ("-m", "--multirun", "hydra.mode=MULTIRUN")
 HYDRA_FLAGS = (  # Hydra's own views of a config
     "--cfg",
@@ -17,8 +15,3 @@ HYDRA_FLAGS = (  # Hydra's own views of a config
     "-p",
     "--resolve",
 )
-
-
-def is_several() -> bool:
-    """Whether torchrun started this process beside others (asked without importing torch)."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ

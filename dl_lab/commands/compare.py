@@ -1,7 +1,8 @@
 """dl-lab compare: runs side by side, or a sweep's settings over seeds.
 
-Of a sweep: mean, standard deviation and 95 % interval over the seeds, the best by a val/* metric, and a paired
-comparison with a baseline. Of other runs: only the settings that differ, and what came out.
+Of a sweep: mean, standard deviation and 95 % interval over the seeds (and folds, with --over fold), the best by a val/*
+metric, parameters and time, and a paired comparison with a baseline. Of other runs: only the settings that differ, and
+what came out.
 """
 
 from __future__ import annotations
@@ -9,71 +10,93 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from dl_lab import records, tables
-from dl_lab.records import Record
-from dl_lab.tables import Column
+from dl_lab import keys
+from dl_lab.runs import records
+from dl_lab.runs.find import find_run, no_runs
+from dl_lab.runs.records import Record
+from dl_lab.show import tables
+from dl_lab.show.options import Parser
+from dl_lab.show.tables import Column
 from dl_lab.types import UserError
 
 
 def main(argv: Sequence[str]) -> int:
+    """Run `dl-lab compare` and return the exit status."""
     options = parse(argv)
-    sweep = _the_sweep(options)
-    if sweep is not None:
-        return _show_sweep(sweep, options)
-    found = records.collect(options.outputs, options.runs)
+    sweeps = _find_sweeps(options)
+    if sweeps and not options.each:
+        return _show_sweeps(sweeps, options)
+    _refuse_flags_of_sweeps(options)
+    names = [str(sweeps.get(name, name)) for name in options.runs]
+    found = records.collect(options.outputs, names)
     if not found:
-        print(f"There are no runs under {options.outputs} yet. Make one:  dl-lab")
+        print(no_runs(options.outputs))
         return 0
     if options.sort:
         found = records.sort_by(found, options.sort)
     columns, rows = differences(found, options.sort)
     print(options.format(columns, rows))
     if options.format is tables.text and len(found) > 1:
-        print("\n".join(["", *tables.wrapped(f"The same in all: {_shared(found)}", tables.terminal_width())]))
+        same = f"The same in all: {_describe_shared(found)}"
+        print("\n".join(["", *tables.wrap(same, tables.terminal_width())]))
     return 0
 
 
-def _the_sweep(options: argparse.Namespace) -> Path | None:
-    """The one sweep named, by its folder or its key; None for anything else."""
-    sweep = None
-    if len(options.runs) == 1 and not options.each and options.runs[0] != "last":
-        name = Path(options.runs[0])
-        keys = [path.parent.name.partition("_")[2] for path in options.outputs.glob("sweeps/*/*/sweep.yaml")]
-        if (name / "sweep.yaml").is_file() or any(key.startswith(str(name)) for key in keys):
-            from dl_lab.sweeps import outcome
+def _find_sweeps(options: argparse.Namespace) -> dict[str, Path]:
+    """Map the names that are sweeps to the folders of these sweeps."""
+    if not options.runs:
+        return {}
+    from dl_lab.sweeps.results import outcome
 
-            sweep = outcome.find_sweep(str(name), options.outputs)
-    for flag in ("baseline", "metric", "on"):
-        if sweep is None and getattr(options, flag) is not None:
+    return {name: found for name in options.runs if (found := outcome.find_sweep_or_none(name, options.outputs))}
+
+
+def _refuse_flags_of_sweeps(options: argparse.Namespace) -> None:
+    for flag in ("baseline", "metric", "on", "over"):
+        if getattr(options, flag) not in (None, []):
             raise UserError(f"--{flag} needs a sweep: give its folder, e.g. outputs/sweeps/DATE/TIME_KEY.")
-    return sweep
 
 
-def _show_sweep(folder: Path, options: argparse.Namespace) -> int:
-    from dl_lab.sweeps import comparison, outcome
+def _show_sweeps(sweeps: dict[str, Path], options: argparse.Namespace) -> int:
+    from dl_lab.sweeps.results import comparison, outcome, prose
 
-    about = comparison.compare(outcome.read(folder), options.metric, options.baseline, options.on)
+    singles = [find_run(name, options.outputs) for name in options.runs if name not in sweeps]
+    found = outcome.read_several(list(sweeps.values()), singles, options.over)
+    abouts = [comparison.compare(block, options.metric, options.baseline, options.on) for block in found.blocks()]
     if options.format is tables.text:
-        print(comparison.text(about, tables.terminal_width()))
-    else:
-        view = comparison.pretty if options.format is tables.markdown else comparison.plain
-        print(options.format(*view(about)))
+        print(prose.text_of_all(abouts, tables.terminal_width()))
+        return 0
+    view = comparison.pretty if options.format is tables.markdown else comparison.plain
+    columns: dict[str, Column] = {"data": Column("data")} if len(abouts) > 1 else {}
+    rows = []
+    for about in abouts:
+        own, more = view(about)
+        columns |= {column.key: column for column in own}
+        rows += [{"data": about.outcome.records[0].data, **row} for row in more]
+    print(options.format(list(columns.values()), rows))
     return 0
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line."""
     summary, _, details = (__doc__ or "").partition("\n\n")
-    parser = argparse.ArgumentParser(prog="dl-lab compare", description=summary, epilog=details, allow_abbrev=False)
+    parser = Parser(prog="dl-lab compare", description=summary, epilog=details)
     parser.add_argument(
         "runs",
         nargs="*",
         metavar="RUN",
-        help="a run's id or folder, a sweep's folder, or last; none: all runs",
+        help="runs and sweeps by id, key or folder; last: the newest run, or the sweep it belongs to; none: all runs",
     )
     parser.add_argument("--sort", metavar="METRIC", help="the best by this metric first, e.g. val/accuracy")
     parser.add_argument("--each", action="store_true", help="of a sweep: every job by itself, not over seeds")
+    parser.add_argument(
+        "--over",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="of a sweep: this key's values are repetitions, like seeds (fold); may be given again",
+    )
     parser.add_argument("--metric", metavar="VAL", help="of a sweep: the val/* metric that chooses the best")
     parser.add_argument("--baseline", metavar="'model=linear lr=0.01'", help="of a sweep: compare each setting with it")
     parser.add_argument("--on", metavar="METRIC", help="what is compared with the baseline (the first of test/*)")
@@ -81,8 +104,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(list(argv))
 
 
-def differences(found: Sequence[Record], sort: str | None) -> tuple[list[Column], list[dict[str, Any]]]:
-    """One row a run: the settings that differ between them, and the metrics that do."""
+def differences(found: Sequence[Record], sort: str | None) -> tuple[list[Column], list[dict[str, object]]]:
+    """Return the columns and one row a run: the settings and the metrics that differ between the runs."""
     metrics = [name for name in records.metric_names(found) if name == sort or records.varies(found, name)]
     columns = [Column("run", priority=0)]
     if {record.state for record in found} != {"done"}:
@@ -93,15 +116,21 @@ def differences(found: Sequence[Record], sort: str | None) -> tuple[list[Column]
         columns.append(Column("data", priority=0))
     ranks = records.metric_ranks(metrics)
     columns += [Column(name, priority=0 if name == sort else 2 * ranks[name]) for name in metrics]
-    about = [{"run": r.id, "state": r.state, "data": r.data, **r.config, **r.metrics} for r in found]
-    return columns, about
+    if len({record.parameters for record in found}) > 1:
+        columns.append(Column("parameters", priority=2))
+    if len(found) > 1 and any(record.seconds is not None for record in found):
+        columns.append(Column("seconds", priority=2))
+    rows: list[dict[str, object]] = []
+    for record in found:
+        seconds = None if record.seconds is None else round(record.seconds)
+        row = {"run": record.id, "state": record.state, "data": record.data, **record.config, **record.metrics}
+        rows.append({**row, "parameters": record.parameters, "seconds": seconds})
+    return columns, rows
 
 
-def _shared(found: Sequence[Record]) -> str:
-    first, differing = found[0], set(records.differing(found))
-    same = [
-        f"{path} {first.config[path]}"
-        for path in (*records.CHOICES, "seed")
-        if path in first.config and path not in differing
-    ]
-    return ", ".join(same) + "." if same else "nothing."
+def _describe_shared(found: Sequence[Record]) -> str:
+    """Name the chosen parts and the seed that are the same in all runs."""
+    config = found[0].config
+    differing = set(records.differing(found))
+    same = [path for path in (*keys.choices(), "seed") if path in config and path not in differing]
+    return ", ".join(f"{path} {config[path]}" for path in same) + "." if same else "nothing."

@@ -5,34 +5,46 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from dl_lab import config as configs
-from dl_lab import tables
-from dl_lab.datasets.files import DataFile, data_files, ensure
-from dl_lab.tables import Column
+from dl_lab import configs
+from dl_lab.datasets.files import DataFile, ensure, needed_files
+from dl_lab.show import tables
+from dl_lab.show.options import Parser
+from dl_lab.show.tables import Column
 
-HASHED_BY_LIST = 300e6  # bytes; larger files are hashed by `verify` only
+HASHED_BY_LIST = 300e6  # bytes; only `verify` hashes larger files
 WORDS = {
     "official": "official",
     "differs": "differs from the official file",
     "unchecked": "here (no official checksum)",
+    "unpacked": "here (unpacked)",
     "missing": "missing",
+    "unreadable": "cannot be read (a broken link, or another user's file)",
+}
+SHORT = {
+    **WORDS,
+    "differs": "differs",
+    "unchecked": "here",
+    "unpacked": "here",
+    "large": "here",
+    "unreadable": "unreadable",
 }
 
 
 def main(argv: Sequence[str]) -> int:
+    """Run `dl-lab data` and return the exit status."""
     options = parse(argv)
     composer = configs.Composer(options.config_dir)
     if options.action == "list":
-        print(listing(composer))
+        print(list_files(composer))
         return 0
     act = fetch if options.action == "fetch" else verify
     return max(act(name, *files_of(composer, name)) for name in options.names)
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="dl-lab data", description=__doc__, allow_abbrev=False)
+    """Parse the command line."""
+    parser = Parser(prog="dl-lab data", description=__doc__)
     actions = parser.add_subparsers(dest="action", required=True, metavar="list|fetch|verify")
     parsers = [actions.add_parser("list", help="all data sets and the state of their files")]
     for action, words in (
@@ -47,14 +59,18 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def files_of(composer: configs.Composer, name: str) -> tuple[list[DataFile], Path]:
-    """A data set's files and the folder they are relative to. Raises ConfigError for an unknown name."""
-    entries, data_dir = composer.data_files(name)
-    return data_files(entries), Path(data_dir).expanduser()
+    """Return the files of a data set, and the folder to which their paths are relative.
+
+    Raises:
+        ConfigError: There is no data set of this name.
+    """
+    storage = composer.storage(name)
+    return storage.entries(), storage.data
 
 
-def listing(composer: configs.Composer) -> str:
-    """Every file of every data set: its state, size and source."""
-    rows: list[dict[str, Any]] = []
+def list_files(composer: configs.Composer) -> str:
+    """Return a table of all files of all data sets, with their states, sizes and sources."""
+    rows: list[dict[str, str]] = []
     for name in [*composer.groups()["dataset"], *composer.groups()["vectors"]]:
         files, data_dir = files_of(composer, name)
         rows += [_row(name if i == 0 else "", file, data_dir) for i, file in enumerate(files)]
@@ -72,44 +88,80 @@ def listing(composer: configs.Composer) -> str:
     return f"{table}\n\nData folder: {data_dir} (DL_LAB_DATA or paths.data_dir)"
 
 
-def _row(name: str, file: DataFile, data_dir: Path) -> dict[str, Any]:
-    path = file.locate(data_dir)
-    there = path.is_file()
-    state = "large" if there and path.stat().st_size > HASHED_BY_LIST and file.checksum else file.state(data_dir)
+def _row(name: str, file: DataFile, data_dir: Path) -> dict[str, str]:
+    n_bytes = _size_of(file.locate(data_dir))
+    is_large = n_bytes is not None and n_bytes > HASHED_BY_LIST and bool(file.checksum)
+    state = "large" if is_large else file.state(data_dir)
     return {
         "name": name,
-        "state": {**WORDS, "differs": "differs", "unchecked": "here", "large": "here"}[state],
-        "size": size(path.stat().st_size if there else file.size),
+        "state": SHORT[state],
+        "size": size(file.size if n_bytes is None else n_bytes),
         "file": file.path,
         "source": file.url.partition("://")[2].partition("/")[0] or "no public download",
     }
 
 
+def _size_of(path: Path) -> int | None:
+    """Return the size of a file in bytes; None where there is no file, or a link that leads nowhere."""
+    try:
+        return path.stat().st_size if path.is_file() else None
+    except OSError:
+        return None
+
+
 def size(n_bytes: int | None) -> str:
-    """1234567 -> "1.2 MB"."""
+    """Write a number of bytes, 1234567 as "1.2 MB"; "" for None."""
     if n_bytes is None:
         return ""
-    value, units = float(n_bytes), ["B", "kB", "MB", "GB", "TB"]
-    while value >= 1000 and len(units) > 1:
+    if n_bytes < 1000:
+        return f"{n_bytes} B"
+    value = n_bytes / 1000
+    for unit in ("kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.1f} {unit}"
         value /= 1000
-        units.pop(0)
-    return f"{value:.0f} {units[0]}" if units[0] == "B" else f"{value:.1f} {units[0]}"
+    return f"{value:.1f} TB"
 
 
 def fetch(name: str, files: Sequence[DataFile], data_dir: Path) -> int:
-    """Download what is missing. Raises UserError, with the manual steps, where that cannot be done."""
+    """Download the missing files. Of several alternatives, one is enough.
+
+    Returns:
+        The exit status, 0.
+
+    Raises:
+        UserError: A file cannot be downloaded. The message says what to do by hand.
+    """
     if not files:
         print(f"{name} needs no files.")
-    for file in files:
-        print(f"{name}: {ensure(file, data_dir)}")
+    for file in needed_files(files, data_dir):
+        replacement = file.replacement(data_dir)
+        if file.optional and not file.url and file.state(data_dir) == "missing":
+            print(f"{name}: {file.locate(data_dir)}: missing, but not needed")
+        elif replacement is not None:
+            print(f"{name}: {replacement}")
+        else:
+            print(f"{name}: {ensure(file, data_dir)}")
     return 0
 
 
 def verify(name: str, files: Sequence[DataFile], data_dir: Path) -> int:
-    """0 where every file is here and none differs from the official one."""
+    """Compare the files with the official checksums.
+
+    Returns:
+        The exit status: 0 where every needed file is here and no file differs from the official one.
+    """
     if not files:
         print(f"{name} needs no files.")
-    states = [file.state(data_dir) for file in files]
-    for file, state in zip(files, states, strict=True):
-        print(f"{name}: {file.locate(data_dir)}: {WORDS[state]}")
-    return 1 if {"differs", "missing"} & set(states) else 0
+    needed = needed_files(files, data_dir)
+    status = 0
+    for file in files:
+        state = file.state(data_dir)
+        words = WORDS[state]
+        is_needed = file in needed and not file.optional
+        if state == "missing" and not is_needed:
+            words += ", but not needed"
+        print(f"{name}: {file.locate(data_dir)}: {words}")
+        if state in ("differs", "unreadable") or (state == "missing" and is_needed):
+            status = 1
+    return status

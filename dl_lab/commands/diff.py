@@ -10,22 +10,28 @@ import difflib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from dl_lab import records, tables
-from dl_lab.run import find_run, read_json, read_losses, read_records
-from dl_lab.tables import Column
+from dl_lab.datasets.contents import MISSING
+from dl_lab.runs import records
+from dl_lab.runs.files import as_mapping, read_json, read_losses, read_records
+from dl_lab.runs.find import find_run
+from dl_lab.runs.records import Record
+from dl_lab.show import tables
+from dl_lab.show.options import Parser, add_outputs
+from dl_lab.show.tables import Column
 
-Pairs = dict[str, tuple[Any, Any]]
+Pairs = dict[str, tuple[object, object]]  # name -> (the one's value, the other's)
 HARDWARE = ("cpu", "cores", "host", "platform", "python")
+DEVICES = ("torch", "cuda", "gpus", "tf32", "threads")
 
 
 def main(argv: Sequence[str]) -> int:
+    """Run `dl-lab diff` and return the exit status."""
     options = parse(argv)
     folders = [find_run(name, options.outputs) for name in (options.one, options.other)]
     found = differences(*folders)
     if options.json:
-        print(json.dumps({part: {k: list(v) for k, v in pairs.items()} for part, pairs in found.items()}, indent=1))
+        print(json.dumps(found, indent=1))
         return 0
     width = tables.terminal_width()
     print("\n".join(text(folders[0], folders[1], found, width)))
@@ -33,101 +39,138 @@ def main(argv: Sequence[str]) -> int:
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line."""
     summary, _, details = (__doc__ or "").partition("\n\n")
-    parser = argparse.ArgumentParser(prog="dl-lab diff", description=summary, epilog=details, allow_abbrev=False)
+    parser = Parser(prog="dl-lab diff", description=summary, epilog=details)
     for name in ("one", "other"):
         parser.add_argument(name, metavar=name.upper(), help="a run's folder, the id at the end of its name, or last")
     parser.add_argument("--json", action="store_true", help="as JSON: part -> name -> [one, other]")
-    parser.add_argument(
-        "--outputs", type=Path, default=Path("outputs"), metavar="DIR", help="where the runs lie (outputs)"
-    )
+    add_outputs(parser)
     return parser.parse_args(list(argv))
 
 
 def differences(one: Path, other: Path) -> dict[str, Pairs]:
-    """Part -> what differs in it, by name: (the one's, the other's). A part that is the same is empty."""
-    environments = [read_json(folder / "env.json") or {} for folder in (one, other)]
-    found = [records.read(folder) for folder in (one, other)]
-    datasets = [_dataset(folder) for folder in (one, other)]
+    """Return the differences between two runs: part -> name -> (the one's value, the other's).
+
+    A part that is the same is empty.
+    """
+    env_one = read_json(one / "env.json") or {}
+    env_other = read_json(other / "env.json") or {}
+    record_one = records.read(one)
+    record_other = records.read(other)
     return {
-        "settings": _changed(*(record.config for record in found)),
-        "code": {**_changed(*(_code(env) for env in environments)), **_patch(one, other)},
-        "packages": _changed(*(env.get("packages") or {} for env in environments)),
-        "hardware": _changed(*(_hardware(env) for env in environments)),
-        "data": _changed(*datasets),
-        "results": _results(one, other, found),
+        "settings": _compare(record_one.config, record_other.config),
+        "code": {**_compare(_code(env_one), _code(env_other)), **_compare_patches(one, other)},
+        "packages": _compare(as_mapping(env_one.get("packages")), as_mapping(env_other.get("packages"))),
+        "hardware": _compare(_hardware(env_one), _hardware(env_other)),
+        "data": _compare_data(_dataset(one, env_one), _dataset(other, env_other)),
+        "results": _compare_results(record_one, record_other),
     }
 
 
-def _changed(one: Mapping[str, Any], other: Mapping[str, Any]) -> Pairs:
-    names = dict.fromkeys([*one, *other])
-    return {name: (one.get(name), other.get(name)) for name in names if repr(one.get(name)) != repr(other.get(name))}
-
-
-def _code(environment: Mapping[str, Any]) -> dict[str, Any]:
-    git = environment.get("git") or {}
-    facts = {"dl_lab": environment.get("dl_lab"), "fingerprint": environment.get("code"), "git": git.get("sha")}
-    return {name: value for name, value in facts.items() if value is not None}
-
-
-def _patch(one: Path, other: Path) -> Pairs:
-    """How the uncommitted changes differ: the first lines that only one of them has."""
-    patches = [
-        path.read_text(errors="replace") if path.exists() else "" for path in (one / "diff.patch", other / "diff.patch")
-    ]
-    if patches[0] == patches[1]:
-        return {}
-    before, now = (patch.splitlines() for patch in patches)
-    lines = list(difflib.unified_diff(before, now, n=0, lineterm=""))[2:]
-    gone, new = ([line[1:] for line in lines if line.startswith(mark)] for mark in "-+")
-    return {"uncommitted changes": (_extract(gone), _extract(new))}
-
-
-def _extract(lines: Sequence[str]) -> str:
-    files = [line.rpartition(" b/")[2] for line in lines if line.startswith("diff --git")]
-    return f"{len(lines)} lines of their own" + (f" (in {', '.join(files)})" if files else "") if lines else "none"
-
-
-def _hardware(environment: Mapping[str, Any]) -> dict[str, Any]:
-    devices = environment.get("devices") or {}
-    facts = {name: environment.get(name) for name in HARDWARE}
-    return {**facts, **{name: devices.get(name) for name in ("torch", "cuda", "gpus", "tf32", "threads")}}
-
-
-def _dataset(folder: Path) -> dict[str, Any]:
-    """Name, label, content fingerprint and sizes of the data."""
-    facts = (read_json(folder / "summary.json") or {}).get("dataset") or (read_json(folder / "status.json") or {}).get(
-        "dataset"
-    )
-    return records.flatten(facts) if facts else {}
-
-
-def _results(one: Path, other: Path, found: Sequence[records.Record]) -> Pairs:
+def _compare(one: Mapping[str, object], other: Mapping[str, object]) -> Pairs:
     pairs: Pairs = {}
-    losses = [read_losses(folder) for folder in (one, other)]
-    first = next((i for i, (a, b) in enumerate(zip(*losses, strict=False), 1) if a != b), None)
-    if first:
-        pairs[f"first different loss (update {first})"] = (losses[0][first - 1], losses[1][first - 1])
-    else:
-        logs = [read_records(folder / "metrics.jsonl") for folder in (one, other)]
-        epoch = next((a.get("epoch") for a, b in zip(*logs, strict=False) if a != b), None)
-        pairs |= {"first different epoch": (epoch, epoch)} if epoch else {}
-    if found[0].state != found[1].state:
-        pairs["state"] = (found[0].state, found[1].state)
-    metrics = [{name: record.metrics[name] for name in records.in_order(record.metrics)} for record in found]
-    return {**pairs, **_changed(*metrics)}
+    for name in dict.fromkeys([*one, *other]):
+        values = (one.get(name), other.get(name))
+        if repr(values[0]) != repr(values[1]):
+            pairs[name] = values
+    return pairs
+
+
+def _compare_data(one: Mapping[str, object], other: Mapping[str, object]) -> Pairs:
+    """Compare the data. Where their contents are equal, a file that one of the runs did not have is left out."""
+    pairs = _compare(one, other)
+    if not one.get("fingerprint") or one.get("fingerprint") != other.get("fingerprint"):
+        return pairs
+    return {name: values for name, values in pairs.items() if MISSING not in values}
+
+
+def _code(environment: Mapping[str, object]) -> dict[str, object]:
+    git = as_mapping(environment.get("git"))
+    facts = {"dl_lab": environment.get("dl_lab"), "fingerprint": environment.get("code"), "git": git.get("sha")}
+    known = {name: value for name, value in facts.items() if value is not None}
+    return {**known, **_digests(environment, "own_code")}
+
+
+def _digests(environment: Mapping[str, object], part: str) -> dict[str, object]:
+    """Return the digests of the files that a run depends on, by name. `part` is "own_code" or "data_files"."""
+    return as_mapping(environment.get(part))
+
+
+def _compare_patches(one: Path, other: Path) -> Pairs:
+    """Compare the uncommitted changes: count the lines that only one of them has."""
+    old_patch = _read_patch(one)
+    new_patch = _read_patch(other)
+    if old_patch == new_patch:
+        return {}
+    lines = list(difflib.unified_diff(old_patch.splitlines(), new_patch.splitlines(), n=0, lineterm=""))[2:]
+    gone = [line[1:] for line in lines if line.startswith("-")]
+    new = [line[1:] for line in lines if line.startswith("+")]
+    return {"uncommitted changes": (_count_lines(gone), _count_lines(new))}
+
+
+def _read_patch(folder: Path) -> str:
+    path = folder / "diff.patch"
+    return path.read_text(errors="replace") if path.exists() else ""
+
+
+def _count_lines(lines: Sequence[str]) -> str:
+    if not lines:
+        return "none"
+    files = [line.rpartition(" b/")[2] for line in lines if line.startswith("diff --git")]
+    where = f" (in {', '.join(files)})" if files else ""
+    return f"{len(lines)} lines of their own{where}"
+
+
+def _hardware(environment: Mapping[str, object]) -> dict[str, object]:
+    facts = {name: environment.get(name) for name in HARDWARE}
+    devices = as_mapping(environment.get("devices"))
+    return facts | {name: devices.get(name) for name in DEVICES}
+
+
+def _dataset(folder: Path, environment: Mapping[str, object]) -> dict[str, object]:
+    """Return the name, label, content fingerprint and sizes of the data, and the digest of each of its files."""
+    for name in ("summary.json", "status.json"):
+        facts = (read_json(folder / name) or {}).get("dataset")
+        if facts:
+            return {**records.flatten(facts), **_digests(environment, "data_files")}
+    return _digests(environment, "data_files")
+
+
+def _compare_results(one: Record, other: Record) -> Pairs:
+    pairs: Pairs = _find_first_difference(one.folder, other.folder)
+    if one.state != other.state:
+        pairs["state"] = (one.state, other.state)
+    old = {name: one.metrics[name] for name in records.in_order(one.metrics)}
+    new = {name: other.metrics[name] for name in records.in_order(other.metrics)}
+    return {**pairs, **_compare(old, new)}
+
+
+def _find_first_difference(one: Path, other: Path) -> Pairs:
+    """Return the first update with another loss, else the first epoch with another record."""
+    for step, losses in enumerate(zip(read_losses(one), read_losses(other), strict=False), 1):
+        if losses[0] != losses[1]:
+            return {f"first different loss (update {step})": losses}
+    old = read_records(one / "metrics.jsonl")
+    new = read_records(other / "metrics.jsonl")
+    for before, now in zip(old, new, strict=False):
+        if before != now:
+            epoch = before.get("epoch")
+            return {"first different epoch": (epoch, epoch)} if epoch else {}
+    return {}
 
 
 # -- in words -----------------------------------------------------------------------------------------------------
 
 
 def text(one: Path, other: Path, found: Mapping[str, Pairs], width: int) -> list[str]:
-    """What differs in words, a table for each part, and what is the same."""
-    parts = {part: pairs for part, pairs in found.items() if pairs}
+    """Return the answer: what differs in words, a table for each part that differs, and which parts are the same."""
     same = [part for part, pairs in found.items() if not pairs]
     names = [_short(folder) for folder in (one, other)]
-    lines = tables.wrapped(_sentence(found), width, "  ")
-    for part, pairs in parts.items():
+    lines = tables.wrap(_sentence(found), width, "  ")
+    for part, pairs in found.items():
+        if not pairs:
+            continue
         rows = [_row(name, values, names, part) for name, values in pairs.items()]
         columns = [Column("what", part, 0), *(Column(name, name, 0, exact=part != "results") for name in names)]
         if part == "results" and any("difference" in row for row in rows):
@@ -140,26 +183,27 @@ def _short(folder: Path) -> str:
     return folder.name.rpartition("_")[2] or folder.name
 
 
-def _row(name: str, values: tuple[Any, Any], names: Sequence[str], part: str) -> dict[str, Any]:
-    row = {"what": name, **{key: "-" if value is None else value for key, value in zip(names, values, strict=True)}}
-    if part == "results" and all(isinstance(value, float) for value in values) and not name.startswith("first"):
-        row["difference"] = f"{values[1] - values[0]:+.4g}"
+def _row(name: str, values: tuple[object, object], names: Sequence[str], part: str) -> dict[str, object]:
+    one, other = values
+    row = {"what": name, names[0]: "-" if one is None else one, names[1]: "-" if other is None else other}
+    is_metric = part == "results" and not name.startswith("first")
+    if is_metric and isinstance(one, float) and isinstance(other, float):
+        row["difference"] = f"{other - one:+.4g}"
     return row
 
 
 def _sentence(found: Mapping[str, Pairs]) -> str:
-    """Which difference explains the results, as far as one can say."""
+    """Say which difference may explain the results."""
     causes = [part for part in ("settings", "code", "packages", "hardware", "data") if found[part]]
     if not found["results"]:
-        return "The results are the same" + (
-            f", although {_and(causes)} differ." if causes else ", and so is all else."
-        )
+        rest = f"although {_and(causes)} differ" if causes else "and so is all else"
+        return f"The results are the same, {rest}."
     if not causes:
-        return "The results differ although nothing that was recorded does: see dl-lab verify."
-    settings = found["settings"]
+        return "The results differ, although nothing else that was recorded does: see dl-lab verify."
     if causes == ["settings"]:
-        which = _and(list(settings)[:4]) + (f" and {len(settings) - 4} more" if len(settings) > 4 else "")
-        return f"The results differ; of what they rest on, only the settings do: {which}."
+        settings = list(found["settings"])
+        more = f" and {len(settings) - 4} more" if len(settings) > 4 else ""
+        return f"The results differ, and only the settings explain it: {_and(settings[:4])}{more}."
     return f"The results differ, and so do {_and(causes)}."
 
 

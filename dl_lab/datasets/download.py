@@ -1,57 +1,51 @@
-"""Fetch a published file once and whole, and unpack it safely.
+"""Fetch a published file once and whole.
+
+Long because every fault of a network, a server and a disk has an answer of its own.
 
     archive = fetch(url, folder / "octmnist.zip", checksum="md5:c68d92d5b585d8d81f7112f81e2d0842")
-    images = extract(archive, folder / "octmnist")
 
-A kill, a broken line or a full disk at any instant leaves either the right file or none; what had arrived
-waits in `<name>.part` for the next call. The checksum decides what is right, so resuming is safe whatever the
-server does.
+A kill, a broken connection or a full disk leaves either the right file or none. The bytes that have arrived wait in
+`<name>.part` for the next call. The checksum decides whether a file is right, so that a resumed download is safe
+whatever the server does.
 """
 
 import errno
 import hashlib
 import http.client
-import io
 import itertools
 import os
 import re
 import shutil
 import socket
 import ssl
-import stat
 import string
-import sys
-import tarfile
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-import zipfile
-import zlib
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.message import Message
-from lzma import LZMAError
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
+from dl_lab.datasets.progress import download_bar
 from dl_lab.types import UserError
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-BASE_DELAY = 0.5  # seconds before the second try; doubles with every further one
-MAX_DELAY = 8.0
-CHUNK = 1 << 18
+BASE_DELAY = 0.5  # seconds before the second try; it doubles with every further try
+MAX_DELAY = 8.0  # seconds
+CHUNK = 1 << 18  # bytes
 
 _HEX_DIGITS = {"md5": 32, "sha256": 64}
-_PASSING_STATUSES = {408, 425, 429}  # with every 5xx: the server asks us to come back
+_PASSING_STATUSES = {408, 425, 429}  # these, and every 5xx, may pass: try again
 _UNREACHABLE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, LZMAError, EOFError)
 
 
 class DownloadError(UserError, OSError):
@@ -59,7 +53,7 @@ class DownloadError(UserError, OSError):
 
 
 class _Broken(Exception):
-    """This try failed in a way that the next one may not; the message says how."""
+    """This attempt failed, but the next one may not; the message says how."""
 
 
 class _Offline(_Broken):
@@ -81,60 +75,56 @@ def fetch(
 ) -> Path:
     """Download `url` to `path`, unless it is there already, and return `path`.
 
-    `checksum` is "md5:<hex>" or "sha256:<hex>"; `size` is the exact number of bytes, where known. A try is
-    given up when nothing arrives for `timeout` seconds; up to `retries` further tries go on where it stopped.
-    Processes that want the same file wait for the first and share its result (`<name>.lock` stays: deleting a
-    lock file breaks the lock).
+    Processes that want the same file wait for the first one and share its result. `<name>.lock` stays, because deleting
+    a lock file breaks the lock.
 
-    Raises DownloadError when the file cannot be had, or when `path` holds something else, which is left
-    untouched; ValueError for a url that is not http(s) or a malformed checksum.
+    Args:
+        url: The address, http or https.
+        path: The path of the file.
+        checksum: "md5:<hex>" or "sha256:<hex>".
+        size: The exact number of bytes, where known.
+        timeout: Seconds without any data after which an attempt ends.
+        retries: The number of further attempts, each of which continues where the last one stopped.
+
+    Raises:
+        DownloadError: The file cannot be downloaded, or `path` is another file, which is left untouched.
+        ValueError: The url is neither http nor https, or the checksum is malformed.
     """
     if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
         raise ValueError(f"url {url!r} is neither http nor https")
-    _parse(checksum)
+    parse_checksum(checksum)
     transfer = _Transfer(url, path, checksum, size, timeout, retries)
     try:
         if not transfer.is_done():
             path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(_beside(path, ".lock")):
+            with FileLock(beside(path, ".lock")):
                 if not transfer.is_done():  # another process may have fetched it while we waited
                     transfer.run()
     except DownloadError:
         raise
     except OSError as error:  # the network's own errors are sorted inside: this is the disk
-        raise transfer.failure(_disk_problem(error)) from error
+        raise transfer.failure(describe_disk_error(error)) from error
     return path
 
 
 def verify(path: Path, checksum: str) -> bool:
-    """Whether the file has this checksum ("md5:<hex>" or "sha256:<hex>"); ValueError for a malformed one."""
-    algorithm, expected = _parse(checksum)
+    """Return whether a file has a checksum.
+
+    Args:
+        path: The file.
+        checksum: "md5:<hex>" or "sha256:<hex>".
+
+    Raises:
+        ValueError: The checksum is malformed.
+    """
+    algorithm, expected = parse_checksum(checksum)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False))
     return digest.hexdigest() == expected
 
 
-def extract(archive: Path, folder: Path) -> Path:
-    """Unpack a .zip or a (compressed) .tar as the new `folder`, all of it or nothing, and return `folder`.
-
-    A folder that already has something in it is returned as it is: it only ever appears whole.
-
-    Raises DownloadError for a damaged archive, a member or a link that would leave the folder, a device, and
-    a disk that cannot take it.
-    """
-    try:
-        if not _is_filled(folder):
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(_beside(folder, ".lock")):
-                if not _is_filled(folder):
-                    _unpack_whole(archive, folder)
-    except (*_DAMAGED, OSError) as error:
-        raise _extraction_failure(error, archive, folder) from error
-    return folder
-
-
-def _http_opener() -> urllib.request.OpenerDirector:
-    """urllib's own opener would also follow a redirect to ftp."""
+def _build_opener() -> urllib.request.OpenerDirector:
+    """Return an opener for http and https only: the usual one of urllib also follows a redirect to ftp."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
@@ -151,7 +141,10 @@ def _http_opener() -> urllib.request.OpenerDirector:
 
 @dataclass
 class _Transfer:
-    """One call of `fetch`. Methods raise DownloadError, _Broken, or a plain OSError where the disk fails."""
+    """One call of `fetch`.
+
+    Its methods raise DownloadError, _Broken, or a plain OSError if the disk fails.
+    """
 
     url: str
     path: Path
@@ -159,12 +152,12 @@ class _Transfer:
     size: int | None
     timeout: float
     retries: int
-    opener: urllib.request.OpenerDirector = field(default_factory=_http_opener)
-    validator: str | None = None  # names the version on the server that .part belongs to
+    opener: urllib.request.OpenerDirector = field(default_factory=_build_opener)
+    validator: str | None = None  # names the server's version of the file that .part belongs to
 
     @property
     def part(self) -> Path:
-        return _beside(self.path, ".part")
+        return beside(self.path, ".part")
 
     @property
     def host(self) -> str | None:
@@ -182,7 +175,7 @@ class _Transfer:
 
     def run(self) -> None:
         # A kill between the last byte and the rename leaves a complete .part.
-        if not (self.held() and verify(self.part, self.checksum)):
+        if not (self.count_kept() and verify(self.part, self.checksum)):
             self.require_space(self.size)
             self.fill_part()
         with self.part.open("rb+") as file:
@@ -190,15 +183,15 @@ class _Transfer:
         self.part.replace(self.path)
 
     def fill_part(self) -> None:
-        """Leave the right bytes in .part. Wrong ones are fetched once more, from the first byte on."""
-        with _progress() as progress:
+        """Put the right bytes into .part. Wrong bytes are downloaded once more, from the first one on."""
+        with download_bar() as progress:
             task = progress.add_task(self.path.name, total=self.size)
             for _ in range(2):
                 self.receive_all(progress, task)
                 if verify(self.part, self.checksum):
                     return
                 self.part.unlink()
-        raise self.failure(f"twice, what arrived did not have the checksum {self.checksum}")
+        raise self.failure(f"the file arrived twice without the checksum {self.checksum}")
 
     def receive_all(self, progress: "Progress", task: "TaskID") -> None:
         for attempt in itertools.count():
@@ -206,37 +199,37 @@ class _Transfer:
                 self.receive(progress, task)
                 return
             except _Broken as problem:
-                hopeless = attempt == 0 and isinstance(problem, _Offline)
-                if hopeless or attempt >= self.retries:
+                is_hopeless = attempt == 0 and isinstance(problem, _Offline)
+                if is_hopeless or attempt >= self.retries:
                     tries = "" if attempt == 0 else f", after {attempt + 1} tries"
-                    raise self.failure(f"{problem}{tries}{self.kept()}") from problem
+                    raise self.failure(f"{problem}{tries}{self.describe_kept()}") from problem
             time.sleep(min(BASE_DELAY * 2**attempt, MAX_DELAY))
 
     def receive(self, progress: "Progress", task: "TaskID") -> None:
-        """One try: append to .part whatever is missing."""
-        response, start = self.open_where_held()
+        """Make one attempt: append the missing bytes to .part."""
+        response, start = self.open_at_end()
         with response:
-            self.validator = _validator(response.headers)
-            total = self.total(response, start)
+            self.validator = _find_validator(response.headers)
+            total = self.find_total(response, start)
             self.require_space(total)
             progress.reset(task, completed=start, total=total)
             with self.part.open("ab" if start else "wb") as file:
-                for chunk in self.body(response, None if total is None else total - start):
+                for chunk in self.read_body(response, None if total is None else total - start):
                     file.write(chunk)
                     progress.advance(task, len(chunk))
 
-    def open_where_held(self) -> tuple[http.client.HTTPResponse, int]:
-        """The answer and the offset of its first byte: where .part ends, or 0 if the server cannot resume."""
-        held = self.held()
+    def open_at_end(self) -> tuple[http.client.HTTPResponse, int]:
+        """Return the response and the offset of its first byte: the end of .part, or 0 if the server cannot resume."""
+        start = self.count_kept()
         try:
-            response = self.open(held)
+            response = self.open(start)
         except _CannotResume:
             return self.open(0), 0
         if response.status != http.client.PARTIAL_CONTENT:
             return response, 0
-        if re.match(rf"bytes {held}-", response.headers.get("Content-Range", "")):
-            return response, held
-        response.close()  # another range than the one asked for
+        if re.match(rf"bytes {start}-", response.headers.get("Content-Range", "")):
+            return response, start
+        response.close()  # the server sends another range
         return self.open(0), 0
 
     def open(self, start: int) -> http.client.HTTPResponse:
@@ -250,22 +243,22 @@ class _Transfer:
         with self.network():
             return self.opener.open(request, timeout=self.timeout)
 
-    def body(self, response: http.client.HTTPResponse, missing: int | None) -> Iterator[bytes]:
-        """The bytes as they arrive, until `missing` have (None: until the server is done)."""
+    def read_body(self, response: http.client.HTTPResponse, missing: int | None) -> Iterator[bytes]:
+        """Yield the bytes as they arrive, until `missing` bytes have arrived (None: until the response ends)."""
         while missing is None or missing > 0:
             with self.network():
-                # read1, as read(n) would lose what it has gathered when the line stalls before n bytes.
+                # read1, because read(n) loses the bytes it has gathered if the line stalls before n bytes.
                 chunk = response.read1(CHUNK if missing is None else min(CHUNK, missing))
             if not chunk:
                 break
             yield chunk
             missing = None if missing is None else missing - len(chunk)
         if missing:
-            raise _Broken(f"the connection closed with {_megabytes(missing)} still to come")
+            raise _Broken(f"the connection closed with {_format_size(missing)} still to come")
 
     @contextmanager
     def network(self) -> Generator[None, None, None]:
-        """Sorts what goes wrong on the line into _Broken, worth another try, and DownloadError, final."""
+        """Turn errors of the connection into _Broken (try again) or DownloadError (final)."""
         try:
             yield
         except urllib.error.HTTPError as answer:
@@ -297,25 +290,28 @@ class _Transfer:
                 return _Offline(f"{self.host} cannot be reached ({cause.strerror}); is this machine offline?")
         return _Broken(f"the connection to {self.host} broke ({cause})")
 
-    def total(self, response: http.client.HTTPResponse, start: int) -> int | None:
-        """Bytes of the whole file; None where nobody says."""
-        announced = _announced_total(response.headers, start)
+    def find_total(self, response: http.client.HTTPResponse, start: int) -> int | None:
+        """Return the bytes of the whole file; None where neither the server nor the config says."""
+        announced = _read_total(response.headers, start)
         if None not in (announced, self.size) and announced != self.size:
             raise self.failure(f"{self.host} offers {announced} bytes where {self.size} were expected")
         return self.size if announced is None else announced
 
     def require_space(self, total: int | None) -> None:
-        missing = 0 if total is None else total - self.held()
+        missing = 0 if total is None else total - self.count_kept()
         free = shutil.disk_usage(self.path.parent).free
         if missing > free:
-            raise self.failure(f"{_megabytes(missing)} are still to come and the disk has {_megabytes(free)} free")
+            raise self.failure(f"{_format_size(missing)} are still to come and the disk has {_format_size(free)} free")
 
-    def held(self) -> int:
+    def count_kept(self) -> int:
+        """Return the bytes of .part."""
         return self.part.stat().st_size if self.part.exists() else 0
 
-    def kept(self) -> str:
-        held = self.held()
-        return f" ({_megabytes(held)} are kept in {self.part.name}, the next run continues there)" if held else ""
+    def describe_kept(self) -> str:
+        n_kept = self.count_kept()
+        if not n_kept:
+            return ""
+        return f" ({_format_size(n_kept)} are kept in {self.part.name}, the next run continues there)"
 
     def failure(self, reason: str) -> DownloadError:
         return DownloadError(
@@ -324,21 +320,25 @@ class _Transfer:
         )
 
 
-def _parse(checksum: str) -> tuple[str, str]:
-    """(algorithm, hex digest in lower case)."""
+def parse_checksum(checksum: str) -> tuple[str, str]:
+    """Return the algorithm and the hex digest in lower case.
+
+    Raises:
+        ValueError: The checksum is malformed.
+    """
     algorithm, _, digest = checksum.lower().partition(":")
     if len(digest) != _HEX_DIGITS.get(algorithm) or not set(digest) <= set(string.hexdigits):
         raise ValueError(f"checksum {checksum!r} is neither md5:<32 hex digits> nor sha256:<64 hex digits>")
     return algorithm, digest
 
 
-def _validator(headers: Message) -> str | None:
-    """What If-Range may carry: a strong ETag, else the date of the last change."""
+def _find_validator(headers: Message) -> str | None:
+    """Return a value for the header If-Range: a strong ETag, else the date of the last change."""
     tag = headers.get("ETag")
     return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified")
 
 
-def _announced_total(headers: Message, start: int) -> int | None:
+def _read_total(headers: Message, start: int) -> int | None:
     whole = headers.get("Content-Range", "").rpartition("/")[2] if start else ""
     length = headers.get("Content-Length", "")
     if whole.isdecimal():
@@ -346,92 +346,17 @@ def _announced_total(headers: Message, start: int) -> int | None:
     return start + int(length) if length.isdecimal() else None
 
 
-def _progress() -> "Progress":
-    """A bar on a terminal, silence elsewhere."""
-    from rich import progress  # here, as most calls find the file in place and need no bar
-    from rich.console import Console
-
-    return progress.Progress(
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(),
-        progress.DownloadColumn(),
-        progress.TransferSpeedColumn(),
-        progress.TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-    )
-
-
-def _unpack_whole(archive: Path, folder: Path) -> None:
-    temporary = _beside(folder, ".part")
-    shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed: we hold the lock
-    temporary.mkdir()
-    try:
-        unpack = _unpack_zip if archive.suffix.lower() == ".zip" else _unpack_tar
-        unpack(archive, temporary)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _unpack_zip(archive: Path, folder: Path) -> None:
-    try:
-        with zipfile.ZipFile(archive) as file:
-            for member in file.infolist():
-                _require_harmless(member)
-            file.extractall(folder)
-    except RuntimeError as error:  # zipfile's word for an encrypted member or a format it does not know
-        raise zipfile.BadZipFile(str(error)) from error
-
-
-def _require_harmless(member: zipfile.ZipInfo) -> None:
-    """zipfile would quietly rename a member that leaves the folder, and write a link as a plain file."""
-    name, kind = PurePosixPath(member.filename), stat.S_IFMT(member.external_attr >> 16)
-    if name.is_absolute() or ".." in name.parts:
-        raise zipfile.BadZipFile(f"its member {member.filename!r} would leave the folder")
-    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):  # 0: packed where files have no mode
-        raise zipfile.BadZipFile(f"its member {member.filename!r} is neither a file nor a folder")
-
-
-def _unpack_tar(archive: Path, folder: Path) -> None:
-    with tarfile.open(archive) as file:
-        file.extractall(folder, filter="data")
-        _require_end(file)
-
-
-def _require_end(file: tarfile.TarFile) -> None:
-    """tarfile takes a truncated header for the end of the archive, and so a part of it for all of it."""
-    stream = file.fileobj
-    if isinstance(stream, io.BufferedReader):  # not compressed: nothing else would notice
-        stream.seek(file.offset)
-        if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-            raise tarfile.ReadError("its end is missing")
-    while stream.read(CHUNK):  # the decompressor checks its own sum at the end only
-        pass
-
-
-def _extraction_failure(error: Exception, archive: Path, folder: Path) -> DownloadError:
-    if isinstance(error, OSError) and error.errno is not None:  # gzip and bz2 raise an OSError without a number
-        return DownloadError(f"{archive} could not be unpacked into {folder}: {_disk_problem(error)}.")
-    return DownloadError(
-        f"{archive} could not be unpacked: {error or 'it is truncated'}. "
-        "Delete it and run again, or put a good copy there by hand."
-    )
-
-
-def _is_filled(folder: Path) -> bool:
-    return folder.is_dir() and any(folder.iterdir())
-
-
-def _disk_problem(error: OSError) -> str:
+def describe_disk_error(error: OSError) -> str:
+    """Say in words why the disk refused."""
     if error.errno in _FULL:
         return "the disk is full"
     return f"{error.filename or 'the disk'}: {error.strerror or error}"
 
 
-def _beside(path: Path, suffix: str) -> Path:
+def beside(path: Path, suffix: str) -> Path:
+    """Return the path with a suffix appended to its name."""
     return path.with_name(path.name + suffix)
 
 
-def _megabytes(n_bytes: int) -> str:
+def _format_size(n_bytes: int) -> str:
     return f"{n_bytes / 1e6:,.1f} MB"

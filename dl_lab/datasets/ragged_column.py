@@ -1,4 +1,4 @@
-"""Items of different lengths in one tensor, end to end: a column of a split that comes out padded, batch by batch."""
+"""Items of different lengths in one tensor, end to end: a column of a split that pads them batch by batch."""
 
 from __future__ import annotations
 
@@ -10,10 +10,16 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class RaggedColumn:
-    """Item i is values[starts[i] : starts[i] + lengths[i]]; values (rows, features), starts and lengths (n,) int64.
+    """Items end to end: item i is values[starts[i] : starts[i] + lengths[i]].
 
-    Chosen items come as (chosen, length, features), zeros behind each: `pad_to` long (longer items are cut), or where
-    that is None as long as the longest of them. It has the methods of a tensor that a TensorSplit's column needs.
+    It has the methods of a tensor that a `TensorSplit` needs of a column.
+
+    Args:
+        values: (rows, features).
+        starts: (n,) int64, the first row of each item.
+        lengths: (n,) int64, the rows of each item.
+        pad_to: The length of all chosen items. Shorter items are padded with zeros, longer ones are cut. None: the
+            length of the longest chosen item.
     """
 
     values: Tensor
@@ -24,9 +30,19 @@ class RaggedColumn:
     def __len__(self) -> int:
         return len(self.starts)
 
+    @property
+    def device(self) -> torch.device:
+        """The device of the values."""
+        return self.values.device
+
     def index_select(self, dim: int, chosen: Tensor) -> Tensor:
+        """Return the chosen items (chosen, length, features), with zeros behind each.
+
+        Raises:
+            ValueError: `dim` is not 0.
+        """
         if dim != 0:
-            raise ValueError(f"items lie along axis 0, not {dim}")
+            raise ValueError(f"the items are along axis 0, not {dim}")
         lengths = self.lengths[chosen]
         positions = torch.arange(self.pad_to or int(lengths.max()), device=chosen.device)
         inside = positions < lengths[:, None]  # (chosen, length)
@@ -35,15 +51,22 @@ class RaggedColumn:
         return gathered.masked_fill_(~inside[..., None], 0)
 
     def to(self, device: torch.device, non_blocking: bool = False) -> RaggedColumn:
-        moved = [t.to(device, non_blocking=non_blocking) for t in (self.values, self.starts, self.lengths)]
-        return replace(self, values=moved[0], starts=moved[1], lengths=moved[2])
+        """Return the same items on a device."""
+        return replace(
+            self,
+            values=self.values.to(device, non_blocking=non_blocking),
+            starts=self.starts.to(device, non_blocking=non_blocking),
+            lengths=self.lengths.to(device, non_blocking=non_blocking),
+        )
 
     def select(self, chosen: Tensor) -> RaggedColumn:
-        """The same values with some of the items only; nothing is copied."""
+        """Return a column of the chosen items; the values are not copied."""
         return replace(self, starts=self.starts[chosen], lengths=self.lengths[chosen])
 
     def numel(self) -> int:
+        """Return how many numbers the values are."""
         return self.values.numel()
 
     def element_size(self) -> int:
+        """Return the bytes of one number."""
         return self.values.element_size()

@@ -1,0 +1,1 @@
+"""Models in NumPy alone, with their formulas visible."""

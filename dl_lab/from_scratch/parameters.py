@@ -1,4 +1,4 @@
-"""The parameters of a NumPy model, out and in: a mapping from name to array."""
+"""Read, write and check the parameters of a NumPy model, a mapping from name to array."""
 
 from collections.abc import Mapping
 
@@ -7,14 +7,18 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def copy_parameters(parameters: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
-    """Copies, which later updates leave alone."""
+    """Return copies, which later updates do not change."""
     return {name: values.copy() for name, values in parameters.items()}
 
 
 def load_parameters(parameters: Mapping[str, NDArray[np.float64]], state: Mapping[str, ArrayLike]) -> None:
-    """Overwrites the arrays by those of `state`; ValueError, nothing changed, if names or shapes differ."""
+    """Overwrite the arrays of `parameters` with those of `state`.
+
+    Raises:
+        ValueError: The names or the shapes differ; nothing has changed.
+    """
     if parameters.keys() != state.keys():
-        raise ValueError(f"the state holds {sorted(state)}, the model {sorted(parameters)}")
+        raise ValueError(f"the state holds {sorted(state)}, but the model has {sorted(parameters)}")
     loaded = {name: np.asarray(values, dtype=np.float64) for name, values in state.items()}
     for name, values in parameters.items():
         if loaded[name].shape != values.shape:
@@ -24,13 +28,21 @@ def load_parameters(parameters: Mapping[str, NDArray[np.float64]], state: Mappin
 
 
 def check_sizes(**sizes: int) -> None:
-    """Every size of a layer is at least 1; else ValueError."""
+    """Refuse a size of a layer that is below 1.
+
+    Raises:
+        ValueError: A size is below 1.
+    """
     for name, size in sizes.items():
         if size < 1:
             raise ValueError(f"{name} must be at least 1, got {size}")
 
 
 def check_lr(lr: float) -> None:
-    """The learning rate is positive and finite; else ValueError."""
+    """Refuse a learning rate that is not positive and finite.
+
+    Raises:
+        ValueError: The learning rate is not positive and finite.
+    """
     if not 0 < lr < np.inf:
         raise ValueError(f"lr must be positive and finite, got {lr}")

@@ -1,7 +1,7 @@
-"""What every NumPy model asks of its samples, and the samples as float64 rows.
+"""Check the samples of a NumPy model, and hand them out as float64 rows.
 
-All arithmetic is float64: that is what `uint8 / 256` gives in the IST skeleton. The bias feature, a constant
-1, comes last (the 785th), as the skeleton appends it.
+All arithmetic is float64, the type of `uint8 / 256` in the IST course's skeleton. The bias feature, a constant 1, comes
+last (the 785th), where the skeleton appends it.
 """
 
 from collections.abc import Iterator
@@ -9,11 +9,15 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-BLOCK = 256  # rows converted at a time: 1.6 MB of 785 features stay in the cache, all of them are 612 MB
+BLOCK = 256  # rows converted at a time: with 785 features they take 1.6 MB and stay in the cache
 
 
-def checked_features(x: ArrayLike, n_features: int) -> NDArray:
-    """x as an array (n, n_features) of finite numbers, not copied; else ValueError."""
+def check_features(x: ArrayLike, n_features: int) -> NDArray:
+    """Return the samples x as an array (n, n_features), not copied.
+
+    Raises:
+        ValueError: x has another shape, or holds something else than finite numbers.
+    """
     x = np.asarray(x)
     if x.ndim != 2:
         raise ValueError(f"x must have the shape (n, {n_features}), got {x.shape}")
@@ -26,8 +30,17 @@ def checked_features(x: ArrayLike, n_features: int) -> NDArray:
     return x
 
 
-def checked_labels(y: ArrayLike, n_samples: int, n_classes: int) -> list[int]:
-    """y as a list of n_samples whole numbers in 0 .. n_classes - 1; else ValueError."""
+def check_labels(y: ArrayLike, n_samples: int, n_classes: int) -> list[int]:
+    """Return the labels y as a list.
+
+    Args:
+        y: Labels (n_samples,), whole numbers in 0 .. n_classes - 1.
+        n_samples: How many there must be.
+        n_classes: Number of classes.
+
+    Raises:
+        ValueError: Their number is another, or a label is no such number.
+    """
     y = np.asarray(y)
     if y.ndim != 1:
         raise ValueError(f"y must hold one label per sample, shape (n,), got {y.shape}")
@@ -41,28 +54,58 @@ def checked_labels(y: ArrayLike, n_samples: int, n_classes: int) -> list[int]:
     return [int(label) for label in y.tolist()]
 
 
-def float_blocks(x: NDArray, bias: bool) -> Iterator[NDArray[np.float64]]:
-    """The samples (n, features) in order, as float64 blocks (<= 256, features [+ 1]); an empty one for n = 0.
+def float_blocks(x: NDArray, bias: bool, size: int = BLOCK) -> Iterator[NDArray[np.float64]]:
+    """Yield the samples in order as float64 blocks.
 
-    The buffer is reused: a block is valid until the next one is asked for.
+    The blocks share one buffer: a block is valid until the next one is asked for.
+
+    Args:
+        x: Samples (n, features).
+        bias: Whether a constant feature 1 follows the others.
+        size: Rows of a block at most.
+
+    Yields:
+        A block (at most `size`, features), with one column more for `bias`; one empty block if n is 0.
     """
     n_samples, n_features = x.shape
-    buffer = np.ones((min(BLOCK, n_samples), n_features + bias))
-    for start in range(0, max(n_samples, 1), BLOCK):
-        rows = x[start : start + BLOCK]
+    buffer = np.ones((min(size, n_samples), n_features + bias))
+    for start in range(0, max(n_samples, 1), size):
+        rows = x[start : start + size]
         buffer[: len(rows), :n_features] = rows
         yield buffer[: len(rows)]
 
 
 def float_rows(x: NDArray, bias: bool) -> Iterator[NDArray[np.float64]]:
-    """The samples one by one, (features [+ 1],) each; valid until the next one is asked for."""
+    """Yield the samples one by one, as `float_blocks` does; a row is valid until the next one is asked for."""
     for block in float_blocks(x, bias):
         yield from block
 
 
+def mini_batches(
+    x: NDArray, labels: list[int], size: int, bias: bool
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.int64]]]:
+    """Yield the samples and their labels in order; the last batch holds the samples that are left.
+
+    Args:
+        x: Samples (n, features).
+        labels: Their labels.
+        size: Samples of a batch.
+        bias: Whether a constant feature 1 follows the others.
+
+    Yields:
+        Rows (at most `size`, features), with one column more for `bias`, and labels (at most `size`,). The rows are
+        valid until the next batch is asked for.
+    """
+    y = np.array(labels, dtype=np.int64)
+    if not labels:
+        return
+    for i, rows in enumerate(float_blocks(x, bias, size)):
+        yield rows, y[i * size : (i + 1) * size]
+
+
 def _check_finite(x: NDArray) -> None:
-    # A sum is finite only if its terms are: one pass without a mask as large as x. The reverse fails for huge
-    # values that overflow together, so a suspect is looked at again.
+    # A sum is finite only if its terms are, so one pass needs no mask as large as x. Huge finite values can add up to
+    # infinity, so each suspect is checked again by itself.
     with np.errstate(over="ignore", invalid="ignore"):
         suspects = np.flatnonzero(~np.isfinite(x.sum(axis=1)))
     for i in suspects:

@@ -20,11 +20,21 @@ Activation = Literal["linear", "relu", "leaky_relu", "sigmoid", "tanh"]
 
 
 class Autoencoder(nn.Sequential):
-    """(batch, *input_shape) -> (batch, *input_shape).
+    """Linear layers down to a code and up again: (batch, *input_shape) -> (batch, *input_shape).
 
-    encoder: widths of its layers, the last one is the code. decoder: widths between the code and the output.
-    Every layer but the last is followed by `activation`, the last by `output`. weight_std: weights from
-    N(0, weight_std²); None leaves torch's own. code_size: the width of the code.
+    Args:
+        input_shape: Shape of one item.
+        encoder: Widths of the encoder's layers; the last width is the size of the code.
+        decoder: Widths of the layers between the code and the output.
+        activation: What follows every layer but the last.
+        output: What follows the last layer.
+        weight_std: Draws the weights from N(0, weight_std²); None keeps PyTorch's own initial weights.
+
+    Attributes:
+        code_size: The width of the code.
+
+    Raises:
+        ValueError: `encoder` is empty.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Linear classifier: logistic (softmax) regression once it is trained with cross-entropy."""
+"""Linear classifier: trained with cross-entropy it is logistic (softmax) regression."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from torch import nn
 
 
 class Linear(nn.Sequential):
-    """(batch, *input_shape) -> (batch, n_classes) logits: one affine map of the flattened input."""
+    """One affine map of the flattened input: (batch, *input_shape) -> (batch, n_classes) logits.
+
+    Args:
+        input_shape: Shape of one item.
+        n_classes: Number of logits.
+    """
 
     def __init__(self, input_shape: Sequence[int], n_classes: int) -> None:
         super().__init__(nn.Flatten(), nn.Linear(math.prod(input_shape), n_classes))

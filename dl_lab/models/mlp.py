@@ -20,11 +20,18 @@ Activation = Literal["relu", "tanh", "leaky_relu", "elu", "sigmoid"]
 
 
 class MLP(nn.Sequential):
-    """(batch, *input_shape) -> (batch, n_classes) logits.
+    """Hidden layers and a linear layer: (batch, *input_shape) -> (batch, n_classes) logits.
 
-    Each hidden layer is Linear, activation, dropout: with hidden [200, 200] on 28x28 images and 4 classes the
-    IST1-FFN net of 198,004 parameters. initialise: applied to every module, children first (`nn.Module.apply`);
-    None leaves PyTorch's own initial weights.
+    A hidden layer is a linear map, the activation and dropout. With hidden [200, 200] on 28x28 images and 4 classes
+    this is the net IST1-FFN of 198,004 parameters.
+
+    Args:
+        input_shape: Shape of one item.
+        n_classes: Number of logits.
+        hidden: Width of each hidden layer; none gives a linear classifier.
+        activation: Name of the activation.
+        dropout: Probability after each hidden layer.
+        initialise: Applied to every module, children first (`nn.Module.apply`); None keeps PyTorch's own weights.
     """
 
     def __init__(

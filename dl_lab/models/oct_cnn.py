@@ -1,7 +1,8 @@
 """The two small CNNs of the IST Deep Learning coursework (homework 2, 2023/24, question 2).
 
-Max-pooling against strided convolution at the same parameter count: 224,892 for one-channel 28x28 images and
-4 classes. The coursework ends in LogSoftmax with NLL; logits with cross-entropy are the same function.
+They compare max-pooling with strided convolution at the same parameter count, 224,892 for one-channel 28x28 images and
+4 classes. The coursework ends in LogSoftmax and the negative log-likelihood. Logits and cross-entropy are the same
+function.
 """
 
 from __future__ import annotations
@@ -13,9 +14,15 @@ from torch import nn
 
 
 class PooledCNN(nn.Sequential):
-    """(batch, channels, height, width) -> (batch, n_classes) logits; every map is halved by max-pooling.
+    """Max-pooling halves every map: (batch, channels, height, width) -> (batch, n_classes) logits.
 
-    ReLU comes after the pooling: the two commute exactly (both are monotone), and a quarter of the values is left.
+    ReLU comes after the pooling. The two commute exactly, because both are monotone, and a quarter of the values is
+    left.
+
+    Args:
+        input_shape: (channels, height, width) of an image.
+        n_classes: Number of logits.
+        dropout: Probability after the first linear layer.
     """
 
     def __init__(self, input_shape: Sequence[int], n_classes: int, dropout: float = 0.7) -> None:
@@ -27,11 +34,17 @@ class PooledCNN(nn.Sequential):
             nn.MaxPool2d(2),
             nn.ReLU(),
         )
-        super().__init__(features, nn.Flatten(), _head(features, input_shape, n_classes, dropout))
+        super().__init__(features, nn.Flatten(), _make_head(features, input_shape, n_classes, dropout))
 
 
 class StridedCNN(nn.Sequential):
-    """(batch, channels, height, width) -> (batch, n_classes) logits; every map is halved by the convolution."""
+    """The convolution halves every map: (batch, channels, height, width) -> (batch, n_classes) logits.
+
+    Args:
+        input_shape: (channels, height, width) of an image.
+        n_classes: Number of logits.
+        dropout: Probability after the first linear layer.
+    """
 
     def __init__(self, input_shape: Sequence[int], n_classes: int, dropout: float = 0.7) -> None:
         features = nn.Sequential(
@@ -40,10 +53,10 @@ class StridedCNN(nn.Sequential):
             nn.Conv2d(8, 16, kernel_size=3, stride=2),
             nn.ReLU(),
         )
-        super().__init__(features, nn.Flatten(), _head(features, input_shape, n_classes, dropout))
+        super().__init__(features, nn.Flatten(), _make_head(features, input_shape, n_classes, dropout))
 
 
-def _head(features: nn.Module, input_shape: Sequence[int], n_classes: int, dropout: float) -> nn.Sequential:
+def _make_head(features: nn.Module, input_shape: Sequence[int], n_classes: int, dropout: float) -> nn.Sequential:
     with torch.no_grad():
         n_features = features(torch.zeros(1, *input_shape)).numel()  # 16 x 6 x 6 for 28x28 images
     return nn.Sequential(

@@ -1,4 +1,4 @@
-"""One recurrent layer over a window, and a linear forecast from its last state."""
+"""Recurrent layers over a window, and a linear forecast from the last state of the top layer."""
 
 from __future__ import annotations
 
@@ -11,12 +11,24 @@ CELLS = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 
 
 class RecurrentForecaster(nn.Module):
-    """(batch, length, features) -> (batch, horizon, features).
+    """Recurrent layers and a linear forecast: (batch, length, features) -> (batch, horizon, features).
 
-    With an LSTM of 64 units on 13 features 21,069 parameters, bidirectional 42,125. The last state of each
-    direction is read: the backward one has then seen the whole window (its output at the last step would have
-    seen one step). The dropout is a layer of its own: nn.LSTM's acts between layers only, of which there is
-    one.
+    The forecast is made from the last state of each direction. The last state of the backward direction has seen the
+    whole window; its output at the last step has seen one step. The dropout before the linear layer is a layer of its
+    own, because nn.LSTM's dropout acts only between layers. With an LSTM of 64 units on 13 features the net has 21,069
+    parameters; with both directions 42,125.
+
+    Args:
+        n_features: Features of a step.
+        horizon: Steps to forecast.
+        hidden: Units of a layer in one direction.
+        cell: Kind of the recurrent layers.
+        bidirectional: Whether each layer also reads the window backwards.
+        dropout: Probability between the layers and before the linear layer.
+        n_layers: Number of recurrent layers, at least 1.
+
+    Raises:
+        ValueError: `n_layers` is below 1.
     """
 
     def __init__(
@@ -27,18 +39,27 @@ class RecurrentForecaster(nn.Module):
         cell: Literal["lstm", "gru", "rnn"] = "lstm",
         bidirectional: bool = False,
         dropout: float = 0.2,
+        n_layers: int = 1,
     ) -> None:
         super().__init__()
+        if n_layers < 1:
+            raise ValueError(f"n_layers {n_layers} is not at least 1")
         self.horizon = horizon
-        self.recurrent = CELLS[cell](n_features, hidden, batch_first=True, bidirectional=bidirectional)
+        self.n_directions = 2 if bidirectional else 1
+        between = dropout if n_layers > 1 else 0.0  # torch warns about a dropout between layers if there is one layer
+        self.recurrent = CELLS[cell](
+            n_features, hidden, n_layers, batch_first=True, bidirectional=bidirectional, dropout=between
+        )
         self.head = nn.Sequential(
             nn.ReLU(),
             nn.Dropout(dropout),
-            nn.Linear(hidden * (2 if bidirectional else 1), horizon * n_features),
+            nn.Linear(hidden * self.n_directions, horizon * n_features),
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Forecast from windows x (batch, length, features): (batch, horizon, features)."""
         _, state = self.recurrent(x)
-        last = state[0] if isinstance(state, tuple) else state  # (directions, batch, hidden)
+        states = state[0] if isinstance(state, tuple) else state  # (layers x directions, batch, hidden)
+        last = states[-self.n_directions :]
         forecast = self.head(torch.cat(last.unbind(), dim=1))
         return forecast.unflatten(1, (self.horizon, -1))

@@ -1,5 +1,6 @@
-"""Residual networks of basic blocks (K. He, X. Zhang, S. Ren, J. Sun, "Deep residual learning for image recognition",
-arXiv 1512.03385).
+"""Residual networks of basic blocks.
+
+Source: K. He, X. Zhang, S. Ren, J. Sun, "Deep residual learning for image recognition", arXiv 1512.03385.
 """
 
 from __future__ import annotations
@@ -14,15 +15,28 @@ WIDTHS = (64, 128, 256, 512)  # of the four stages
 
 
 class Block(Protocol):
-    """(channels, width, stride) -> a module with the number of its `out_channels`."""
+    """Builds one residual block."""
 
-    def __call__(self, channels: int, width: int, stride: int) -> nn.Module: ...
+    def __call__(self, channels: int, width: int, stride: int) -> nn.Module:
+        """Build a block whose attribute `out_channels` says how many channels it returns.
+
+        Args:
+            channels: Channels of the input.
+            width: Width of the stage, in channels.
+            stride: By how much the block divides height and width.
+        """
+        ...
 
 
 class BasicBlock(nn.Module):
-    """y = relu(F(x) + x), F two 3x3 convolutions (figures 2 and 5, left): (batch, channels, height, width) ->
-    (batch, width, height / stride, width / stride). Where the shape changes, x goes through a 1x1 convolution
-    (option B of section 3.3).
+    """y = relu(F(x) + x), where F is two 3x3 convolutions (figures 2 and 5, left).
+
+    If the shape changes, x goes through a 1x1 convolution (option B of section 3.3).
+
+    Args:
+        channels: Channels of the input.
+        width: Channels of the output.
+        stride: By how much the block divides height and width.
     """
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
@@ -36,17 +50,29 @@ class BasicBlock(nn.Module):
         self.shortcut = projection(channels, width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map maps (batch, channels, height, width) to (batch, out_channels, height / stride, width / stride)."""
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
         return self.relu(out + self.shortcut(x))
 
 
 class ResNet(nn.Module):
-    """(batch, channels, height, width) -> (batch, n_classes) logits.
+    """A residual network: (batch, channels, height, width) -> (batch, n_classes) logits.
 
-    A stem, four stages of `depths` blocks (each after the first halves the map and doubles the width), the mean over
-    the map, dropout, one linear layer (table 1). stem: "3x3" keeps the size of small images, "7x7" with its pooling
-    is the paper's, a quarter of the size. initialise: applied to every module; None leaves PyTorch's own weights.
+    A stem, four stages of blocks, the mean over the map, dropout and one linear layer (table 1). Each stage after the
+    first halves the map and doubles the width.
+
+    Args:
+        input_shape: (channels, height, width) of an image.
+        n_classes: Number of logits.
+        block: Builds a block.
+        depths: Number of blocks in each of the four stages.
+        stem: "3x3" keeps the size of small images. "7x7" is the paper's; with its pooling it divides the size by 4.
+        dropout: Probability before the linear layer.
+        initialise: Applied to every module, children first (`nn.Module.apply`); None keeps PyTorch's own weights.
+
+    Raises:
+        ValueError: `depths` does not have four entries.
     """
 
     def __init__(
@@ -61,13 +87,15 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         if len(depths) != len(WIDTHS):
-            raise ValueError(f"depths {list(depths)} are not the blocks of {len(WIDTHS)} stages")
-        self.stem = _stem(input_shape[0], stem)
-        channels, stages = WIDTHS[0], []
+            raise ValueError(f"depths {list(depths)} must have {len(WIDTHS)} entries, one for each stage")
+        self.stem = _make_stem(input_shape[0], stem)
+        channels = WIDTHS[0]
+        stages = []
         for stage, (width, depth) in enumerate(zip(WIDTHS, depths, strict=True)):
             blocks = []
             for i in range(depth):
-                blocks.append(block(channels, width, stride=2 if stage > 0 and i == 0 else 1))
+                halves = stage > 0 and i == 0
+                blocks.append(block(channels, width, stride=2 if halves else 1))
                 channels = blocks[-1].out_channels
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.Sequential(*stages)
@@ -78,6 +106,7 @@ class ResNet(nn.Module):
             self.apply(initialise)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map images x (batch, channels, height, width) to logits (batch, n_classes)."""
         return self.fc(self.dropout(self.pool(self.stages(self.stem(x)))))
 
 
@@ -88,12 +117,15 @@ def resnet18(
     dropout: float = 0.0,
     initialise: Callable[[nn.Module], None] | None = None,
 ) -> ResNet:
-    """ResNet-18: two basic blocks in each stage. With 3 classes 11,170,371 parameters, 11,178,051 with stem 7x7."""
+    """Build ResNet-18, which has two basic blocks in each stage.
+
+    With 3 classes it has 11,170,371 parameters, 11,178,051 with the stem 7x7. `ResNet` describes the arguments.
+    """
     return ResNet(input_shape, n_classes, BasicBlock, [2, 2, 2, 2], stem, dropout, initialise)
 
 
 def projection(channels: int, out_channels: int, stride: int) -> nn.Module:
-    """The shortcut of a block: nothing where the shape stays, else a 1x1 convolution to the new one."""
+    """Return the shortcut of a block: the identity if the shape stays, else a 1x1 convolution to the new shape."""
     if stride == 1 and channels == out_channels:
         return nn.Identity()
     return nn.Sequential(
@@ -102,7 +134,7 @@ def projection(channels: int, out_channels: int, stride: int) -> nn.Module:
     )
 
 
-def _stem(channels: int, stem: Stem) -> nn.Sequential:
+def _make_stem(channels: int, stem: Stem) -> nn.Sequential:
     if stem == "3x3":
         return nn.Sequential(
             nn.Conv2d(channels, WIDTHS[0], 3, padding=1, bias=False),

@@ -1,5 +1,6 @@
-"""ResNet-9, the small residual net of the fast-training literature (D. Page, "How to train your ResNet", part 4, 2018,
-the winner of DAWNBench's CIFAR-10 training in its time).
+"""ResNet-9, the small residual net of the fast-training literature.
+
+Source: D. Page, "How to train your ResNet", part 4, 2018, which won DAWNBench's CIFAR-10 training.
 """
 
 from __future__ import annotations
@@ -10,11 +11,18 @@ from torch import Tensor, nn
 
 
 class ResNet9(nn.Sequential):
-    """(batch, channels, height, width) -> (batch, n_classes) logits; 6,573,120 parameters for RGB and 10 classes.
+    """Eight convolutions and a linear layer: (batch, channels, height, width) -> (batch, n_classes) logits.
 
-    Eight convolutions and a linear layer: widths w, 2w, 4w, 8w, a max-pooling after each but the first, a residual
-    pair of convolutions at the second and the fourth, the maximum over the map. scale: of the logits (Page: .125),
-    which slows the last layer's learning. initialise: applied to every module; None leaves PyTorch's own weights.
+    The widths are w, 2w, 4w and 8w. Max-pooling follows each width but the first; a residual pair of convolutions
+    follows the second and the fourth; the maximum over the map feeds the linear layer. For RGB images and 10 classes
+    the net has 6,573,120 parameters.
+
+    Args:
+        input_shape: (channels, height, width) of an image.
+        n_classes: Number of logits.
+        width: Channels w of the first convolution.
+        scale: Factor of the logits, which slows the learning of the last layer (Page: 0.125).
+        initialise: Applied to every module, children first (`nn.Module.apply`); None keeps PyTorch's own weights.
     """
 
     def __init__(
@@ -45,29 +53,35 @@ class ResNet9(nn.Sequential):
 
 
 class Residual(nn.Module):
-    """x + two convolutions of it: (batch, width, height, width) keeps its shape."""
+    """x plus two convolutions of x.
+
+    Args:
+        width: Channels of the input and the output.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.branch = nn.Sequential(convolution(width, width), convolution(width, width))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map maps x (batch, channels, height, width) to the same shape."""
         return x + self.branch(x)
 
 
 class Scale(nn.Module):
-    """A fixed factor."""
+    """Multiplication by a fixed factor."""
 
     def __init__(self, factor: float) -> None:
         super().__init__()
         self.factor = factor
 
     def forward(self, x: Tensor) -> Tensor:
+        """Multiply x of any shape."""
         return x * self.factor
 
 
 def convolution(channels: int, width: int) -> nn.Sequential:
-    """3x3 that keeps the size, batch normalisation, ReLU."""
+    """Return a 3x3 convolution that keeps the size of the map, batch normalisation and ReLU."""
     return nn.Sequential(
         nn.Conv2d(channels, width, 3, padding=1, bias=False),
         nn.BatchNorm2d(width),

@@ -1,5 +1,7 @@
-"""ResNeXt: residual blocks that are sums over many narrow paths (S. Xie, R. Girshick, P. Dollar, Z. Tu, K. He,
-"Aggregated residual transformations for deep neural networks", arXiv 1611.05431).
+"""ResNeXt: residual blocks that are sums over many narrow paths.
+
+Source: S. Xie, R. Girshick, P. Dollar, Z. Tu, K. He, "Aggregated residual transformations for deep neural networks",
+arXiv 1611.05431.
 """
 
 from __future__ import annotations
@@ -13,11 +15,17 @@ from dl_lab.models.resnet import ResNet, Stem, projection
 
 
 class ResNeXtBlock(nn.Module):
-    """y = relu(x + sum over C paths of T_i(x)) (equation 3), in the grouped form (figure 3c): (batch, channels,
-    height, width) -> (batch, expansion * width, height / stride, width / stride).
+    """y = relu(x + sum over C paths of T_i(x)) (equation 3), in the grouped form (figure 3c).
 
-    1x1 down to the C paths, one 3x3 in C groups, 1x1 up. cardinality: C, the number of paths; base_width: the
-    channels of one path in the first stage (4 in "32x4d"), doubled with every stage.
+    A 1x1 convolution down to the C paths, a 3x3 convolution in C groups, a 1x1 convolution up.
+
+    Args:
+        channels: Channels of the input.
+        width: Width of the stage, in channels.
+        stride: By how much the block divides height and width.
+        cardinality: Number C of paths.
+        base_width: Channels of one path in the first stage (4 in "32x4d"); every stage doubles them.
+        expansion: The output has `expansion` times `width` channels.
     """
 
     def __init__(
@@ -36,6 +44,7 @@ class ResNeXtBlock(nn.Module):
         self.shortcut = projection(channels, self.out_channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map maps (batch, channels, height, width) to (batch, out_channels, height / stride, width / stride)."""
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.relu(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
@@ -53,10 +62,11 @@ def resnext(
     dropout: float = 0.0,
     initialise: Callable[[nn.Module], None] | None = None,
 ) -> ResNet:
-    """(batch, channels, height, width) -> (batch, n_classes) logits.
+    """Build a ResNeXt: (batch, channels, height, width) -> (batch, n_classes) logits.
 
-    With depths [2, 2, 2, 2] and 3 classes 6,393,411 parameters; cardinality 8 has 2,138,691. The paper's
-    ResNeXt-50 (32x4d) is depths [3, 4, 6, 3] with expansion 4.
+    `ResNeXtBlock` and `ResNet` describe the arguments. With depths [2, 2, 2, 2] and 3 classes the net has 6,393,411
+    parameters; with cardinality 8 it has 2,138,691. The paper's ResNeXt-50 (32x4d) has depths [3, 4, 6, 3] and
+    expansion 4.
     """
     block = partial(ResNeXtBlock, cardinality=cardinality, base_width=base_width, expansion=expansion)
     return ResNet(input_shape, n_classes, block, depths, stem, dropout, initialise)

@@ -1,4 +1,4 @@
-"""Recurrent networks that classify texts: RNN, LSTM, GRU, one or both directions, read at the last step."""
+"""Recurrent networks that classify texts by their last state: RNN, LSTM or GRU, in one or both directions."""
 
 from __future__ import annotations
 
@@ -11,15 +11,27 @@ CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
 
 class TextRecurrent(nn.Module):
-    """Tokens (batch, length) int64 and mask (batch, length) bool, True for a token -> (batch, n_outputs) logits.
+    """Recurrent layers; the last state of each direction of the top layer goes to one linear layer.
 
-    The last state of each direction of the top layer goes to one linear layer. skip_padding: False runs over the row
-    as it is, padding included, and reads the state after its last step, as much coursework does: right padding then
-    lets the state forget the text. True computes what packed sequences compute: only tokens count, whatever the side
-    of the padding. dropout: after each layer. frozen_words: the embedding is not trained.
+    This class does not pack sequences (torch.nn.utils.rnn). The result is the same, but packing is several times slower
+    to train on the CPU (scripts/benchmarks/text.py measures both).
 
-    Packing itself (torch.nn.utils.rnn) is not used: the result is the same, but training is slower by a factor
-    on the CPU (scripts/benchmarks/text.py measures both).
+    Args:
+        vocabulary_size: Number of words.
+        n_outputs: Number of logits.
+        cell: Kind of the recurrent layers.
+        dim: Width of a word vector.
+        hidden: Units of a layer in one direction.
+        n_layers: Number of layers, at least 1.
+        bidirectional: Whether each layer also reads the text backwards.
+        dropout: Probability after each layer.
+        skip_padding: True computes what packed sequences compute: only tokens count, on whichever side the padding is.
+            False reads the whole row, padding included, and takes the state after its last step, as much coursework
+            does; the state then forgets the text during padding on the right.
+        frozen_words: Whether the word vectors stay as they are.
+
+    Raises:
+        ValueError: `n_layers` is below 1.
     """
 
     def __init__(
@@ -50,41 +62,69 @@ class TextRecurrent(nn.Module):
         self.head = nn.Linear(hidden * n_directions, n_outputs)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Classify texts.
+
+        Args:
+            tokens: Word numbers (batch, length) int64.
+            mask: True for a token, False for padding, (batch, length) bool.
+
+        Returns:
+            Logits (batch, n_outputs).
+        """
         lengths = torch.full((len(tokens),), tokens.shape[1], device=tokens.device)
         if self.skip_padding:
             lengths = mask.sum(dim=1).clamp(min=1)
-            tokens = from_the_left(tokens, mask)
-        x, last = self.words(tokens), (lengths - 1)[:, None, None]
+            tokens = move_to_the_left(tokens, mask)
+        x = self.words(tokens)
+        last = (lengths - 1)[:, None, None]
         if not self.backwards:
             for layer in self.forwards:
                 x = self.dropout(layer(x)[0])
-            return self.head(_at(x, last))
-        mirror = reversing(lengths, tokens.shape[1])
-        ahead = behind = x
+            return self.head(_pick(x, last))
+        mirror = find_mirror_places(lengths, tokens.shape[1])
+        ahead = x
+        behind = x
         for layer, backward in zip(self.forwards, self.backwards, strict=True):
-            ahead, behind = layer(x)[0], backward(_reordered(x, mirror))[0]  # (batch, length, hidden), behind mirrored
-            x = self.dropout(torch.cat([ahead, _reordered(behind, mirror)], dim=2))
-        return self.head(self.dropout(torch.cat([_at(ahead, last), _at(behind, last)], dim=1)))
+            ahead = layer(x)[0]  # (batch, length, hidden)
+            behind = backward(reorder(x, mirror))[0]  # the same, mirrored
+            x = self.dropout(torch.cat([ahead, reorder(behind, mirror)], dim=2))
+        return self.head(self.dropout(torch.cat([_pick(ahead, last), _pick(behind, last)], dim=1)))
 
 
-def from_the_left(tokens: Tensor, mask: Tensor) -> Tensor:
-    """Each row's tokens (one block, wherever it stands) moved to the front; what comes behind has no meaning."""
+def move_to_the_left(tokens: Tensor, mask: Tensor) -> Tensor:
+    """Move each row's tokens to the front; the numbers behind them have no meaning.
+
+    Args:
+        tokens: Word numbers (batch, length).
+        mask: True for a token, (batch, length) bool. The tokens of a row must be one block.
+
+    Returns:
+        The moved rows, (batch, length).
+    """
     first = mask.int().argmax(dim=1, keepdim=True)
     place = torch.arange(tokens.shape[1], device=tokens.device) + first
     return tokens.gather(1, place.clamp(max=tokens.shape[1] - 1))
 
 
-def reversing(lengths: Tensor, longest: int) -> Tensor:
-    """(batch, longest): the place that each place of a reversed row comes from; behind a row's end, its own."""
+def find_mirror_places(lengths: Tensor, longest: int) -> Tensor:
+    """Return the place that each place of a reversed row comes from: (batch, longest).
+
+    A place behind a row's end comes from itself.
+
+    Args:
+        lengths: Places of each row, (batch,).
+        longest: Places of the longest row.
+    """
     place = torch.arange(longest, device=lengths.device)
     mirrored = lengths[:, None] - 1 - place
     return torch.where(mirrored >= 0, mirrored, place)
 
 
-def _at(x: Tensor, place: Tensor) -> Tensor:
-    """The state (batch, hidden) of each row at its place (batch, 1, 1)."""
+def _pick(x: Tensor, place: Tensor) -> Tensor:
+    """Return the state (batch, hidden) of each row at its place (batch, 1, 1)."""
     return x.take_along_dim(place, dim=1).squeeze(1)
 
 
-def _reordered(x: Tensor, places: Tensor) -> Tensor:
+def reorder(x: Tensor, places: Tensor) -> Tensor:
+    """Return the states (batch, length, hidden) in the order of their places (batch, length)."""
     return x.take_along_dim(places[..., None], dim=1)

@@ -10,25 +10,44 @@ from dl_lab.models.attention.multi_head import MultiHeadAttention
 
 
 class EncoderBlock(nn.Module):
-    """x + attention(norm(x)), then x + feedforward(norm(x)): (batch, length, dim) -> the same."""
+    """x + attention(norm(x)), then x + feedforward(norm(x)).
+
+    Args:
+        attention: The self-attention.
+        dim: Width of the input and the output.
+        hidden: Width of the feed-forward network's hidden layer.
+        dropout: Probability after the attention, the hidden layer and the feed-forward network.
+    """
 
     def __init__(self, attention: MultiHeadAttention, dim: int, hidden: int, dropout: float) -> None:
         super().__init__()
-        self.attention_norm, self.attention = nn.LayerNorm(dim), attention
+        self.attention_norm = nn.LayerNorm(dim)
+        self.attention = attention
         self.feedforward = nn.Sequential(
             nn.LayerNorm(dim), nn.Linear(dim, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dim)
         )
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Map x (batch, length, dim) and mask (batch, length) bool to (batch, length, dim)."""
         x = x + self.dropout(self.attention(self.attention_norm(x), mask))
         return x + self.dropout(self.feedforward(x))
 
 
 class TextTransformer(nn.Module):
-    """Tokens (batch, length) int64 and mask (batch, length) bool, True for a token -> (batch, n_outputs) logits.
+    """Word vectors and learned positions, pre-norm layers, the mean over the tokens and a linear layer.
 
-    length: the longest text, in tokens. causal: each token sees only those before it.
+    Args:
+        vocabulary_size: Number of words.
+        length: Longest text, in tokens.
+        n_outputs: Number of logits.
+        attention: Builds the attention mechanism of a layer.
+        dim: Width of a word vector and every layer.
+        n_heads: Heads of a layer, a divisor of `dim`.
+        n_layers: Number of layers.
+        hidden: Width of a feed-forward network's hidden layer.
+        dropout: Probability after the embedding and inside the layers.
+        causal: Whether a token sees only itself and those before it.
     """
 
     def __init__(
@@ -56,20 +75,34 @@ class TextTransformer(nn.Module):
         self.head = nn.Linear(dim, n_outputs)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        x = self.embedded(tokens, mask)
+        """Classify texts.
+
+        Args:
+            tokens: Word numbers (batch, length) int64.
+            mask: True for a token, False for padding, (batch, length) bool.
+
+        Returns:
+            Logits (batch, n_outputs).
+        """
+        x = self.embed(tokens, mask)
         for block in self.blocks:
             x = block(x, mask)
         counted = self.norm(x) * mask[..., None]
         return self.head(counted.sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp(min=1))
 
-    def embedded(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Word plus position; positions count tokens alone, so that padding on either side changes nothing."""
+    def embed(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Add word and position: (batch, length, dim).
+
+        Positions count tokens alone, so that padding on either side changes nothing.
+        """
         return self.dropout(self.words(tokens) + self.positions[(mask.cumsum(dim=1) - 1).clamp(min=0)])
 
     def attention_maps(self, tokens: Tensor, mask: Tensor) -> list[Tensor]:
-        """Each layer's attention weights (batch, heads, length, length), a row for each query."""
-        x, maps = self.embedded(tokens, mask), []
+        """Return each layer's attention weights (batch, heads, length, length), a row for each query."""
+        maps = []
+        x = self.embed(tokens, mask)
         for block in self.blocks:
-            maps.append(block.attention.weights(block.attention_norm(x), mask))  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
+            assert isinstance(block, EncoderBlock)  # a ModuleList does not know the type of its modules
+            maps.append(block.attention.weights(block.attention_norm(x), mask))
             x = block(x, mask)
         return maps

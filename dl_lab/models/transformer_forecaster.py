@@ -1,5 +1,6 @@
-"""A small Transformer encoder over a window (Vaswani et al. 2017), with any attention mechanism, and a linear
-forecast from its last position.
+"""A small Transformer encoder over a window, with any attention mechanism; a linear forecast from its last position.
+
+Sources: Vaswani et al. 2017; layer norm first as in Xiong et al. 2020.
 """
 
 from __future__ import annotations
@@ -13,9 +14,17 @@ from dl_lab.models.text_transformer import EncoderBlock
 
 
 class TransformerForecaster(nn.Module):
-    """(batch, length, features) -> (batch, horizon, features); length at most `window`.
+    """Learned positions, pre-norm layers, a linear layer: (batch, length, features) -> (batch, horizon, features).
 
-    Learned positions, layer norm first (Xiong et al. 2020).
+    Args:
+        n_features: Features of a step.
+        window: Longest window, in steps.
+        attention: Builds the attention mechanism of a layer.
+        horizon: Steps to forecast.
+        dim: Width of the layers.
+        heads: Heads of a layer, a divisor of `dim`.
+        layers: Number of layers.
+        dropout: Probability inside the layers.
     """
 
     def __init__(
@@ -41,6 +50,7 @@ class TransformerForecaster(nn.Module):
         self.head = nn.Linear(dim, horizon * n_features)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Forecast from windows x (batch, length, features): (batch, horizon, features)."""
         hidden = self.embed(x) + self.position[-x.shape[1] :]
         for block in self.blocks:
             hidden = block(hidden)

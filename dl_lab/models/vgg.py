@@ -1,5 +1,7 @@
-"""VGG: deep stacks of small convolutions (K. Simonyan, A. Zisserman, "Very deep convolutional networks for
-large-scale image recognition", arXiv 1409.1556, table 1), with batch normalisation as an option the paper precedes.
+"""VGG: deep stacks of small convolutions.
+
+Source: K. Simonyan, A. Zisserman, "Very deep convolutional networks for large-scale image recognition", arXiv
+1409.1556, table 1. Batch normalisation is an option that came after the paper.
 """
 
 from __future__ import annotations
@@ -12,8 +14,8 @@ from torch import Tensor, nn
 
 Configuration = Literal["A", "B", "C", "D", "E", "deep"]
 
-# The columns of table 1 (a max-pooling after each block); "deep" is D and a sixth block of four convolutions, the
-# coursework's net whose gradients vanish: its 17 convolutions stand at features[0], [2], [5], ..., [37].
+# The columns of table 1; max-pooling follows each block. "deep" is D with a sixth block of four convolutions, the
+# coursework's net whose gradients vanish. Its 17 convolutions stand at features[0], [2], [5], ..., [37].
 CONFIGURATIONS: dict[str, tuple[tuple[str, ...], ...]] = {
     "A": (
         ("conv3-64",),
@@ -62,13 +64,23 @@ CONFIGURATIONS: dict[str, tuple[tuple[str, ...], ...]] = {
 
 
 class VGG(nn.Module):
-    """(batch, channels, height, width) -> (batch, n_classes) logits.
+    """Blocks of convolutions and three linear layers: (batch, channels, height, width) -> (batch, n_classes) logits.
 
-    pooled: the side of the map that the fully connected layers see, by adaptive average pooling (torchvision: 7);
-    None takes the map as it comes, as the paper does. dropout follows the first two of the three fully connected
-    layers, `hidden` units each. initialise: applied to every module; None leaves PyTorch's own initial weights.
-    Configuration C at 3 x 64 x 64 with 3 classes has 35,182,403 parameters, with batch normalisation 35,190,851.
-    Raises ValueError for an image that is gone before the last block.
+    Configuration C on 3 x 64 x 64 images with 3 classes has 35,182,403 parameters, with batch normalisation 35,190,851.
+
+    Args:
+        input_shape: (channels, height, width) of an image.
+        n_classes: Number of logits.
+        configuration: Column of table 1, or "deep".
+        batch_norm: Whether batch normalisation follows each convolution.
+        hidden: Units of each of the two hidden linear layers.
+        dropout: Probability after each hidden linear layer.
+        pooled: Side of the map that the linear layers see, by adaptive average pooling (torchvision: 7); None takes the
+            map as it comes, as the paper does.
+        initialise: Applied to every module, children first (`nn.Module.apply`); None keeps PyTorch's own weights.
+
+    Raises:
+        ValueError: The image is too small for the poolings.
     """
 
     def __init__(
@@ -115,10 +127,11 @@ class VGG(nn.Module):
             self.apply(initialise)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map images x (batch, channels, height, width) to logits (batch, n_classes)."""
         return self.classifier(self.pool(self.features(x)))
 
 
 def convolution(channels: int, width: int, kernel: int, batch_norm: bool) -> list[nn.Module]:
-    """conv<kernel>-<width> of table 1: the map keeps its size; then ReLU."""
+    """Return the layers of conv<kernel>-<width> in table 1, which keeps the size of the map, and a ReLU."""
     layer = nn.Conv2d(channels, width, kernel, padding=kernel // 2)
     return [layer, nn.BatchNorm2d(width), nn.ReLU()] if batch_norm else [layer, nn.ReLU()]

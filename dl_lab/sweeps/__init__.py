@@ -1,0 +1,1 @@
+"""Plan, check and run sweeps: many jobs that differ in a few values."""

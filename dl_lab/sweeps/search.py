@@ -1,8 +1,8 @@
-"""Searching instead of a grid: Optuna proposes each job from how the earlier ones ended.
+"""Search instead of a grid: Optuna proposes each job from how the earlier ones ended.
 
-The study is a journal file in the sweep's folder, so that a search can be killed, gone on with, and worked on by
-several processes: each job is a trial of the same number. A job reports its validation metric to the journal itself,
-on whatever machine it runs, and asks there whether it is pruned.
+The study is a journal file in the sweep's folder. So a search can be killed and continued, and several processes can
+work on it. Each job is the trial of the same number. A job writes its validation metric into the journal itself, on
+whatever machine it runs, and asks there whether it is pruned.
 """
 
 from __future__ import annotations
@@ -12,123 +12,40 @@ import hashlib
 import math
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from filelock import FileLock
 
-from dl_lab.run import is_alive, read_json, state_of
-from dl_lab.types import ConfigError, Metrics, Pruned, UserError
+from dl_lab.runs.files import as_mapping, read_json
+from dl_lab.runs.find import is_alive, state_of
+from dl_lab.sweeps.journal import JOURNAL, STUDY, open_storage
+from dl_lab.sweeps.space import Space
+from dl_lab.types import ConfigError, UserError
 
 if TYPE_CHECKING:
-    import optuna
-    from optuna.distributions import BaseDistribution
+    from optuna.samplers import BaseSampler
+    from optuna.trial import FrozenTrial, TrialState
 
-JOURNAL = "study.journal"
-STUDY = "search"
-REPORT_FILE = "search.json"  # in a job's folder: where it reports
+UNLIMITED = 10**9  # trials of search=grid, which ends with its combinations
+USUAL_TRIALS = 50  # of other searches, where the user names no number
+
+# Gets the number and the words of a new trial; returns facts that the trial keeps.
+Describe: TypeAlias = Callable[[int, list[str]], Mapping[str, object]]
 
 
 class EveryCombination:
-    """`search=grid`: nothing is sampled; all combinations are queued as trials when the study is made.
+    """`search=grid`: nothing is sampled. All combinations are queued as trials when the study is made.
 
-    (Optuna's own GridSampler ends its study by Study.stop, which works inside Study.optimize only.)
+    Optuna's own GridSampler ends its study by Study.stop, which works inside Study.optimize only.
+
+    Args:
+        seed: Every sampler takes a seed; here nothing is random.
     """
 
-    def __init__(self, seed: int = 0) -> None:
-        """`seed` is what every sampler takes; here nothing is random."""
-
-
-# -- what is searched ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Space:
-    """words: key -> what was written for it ("tag(log, interval(1e-4, 0.1))")."""
-
-    words: Mapping[str, str]
-    distributions: Mapping[str, BaseDistribution]
-
-    def overrides(self, values: Mapping[str, Any]) -> list[str]:
-        """A trial's values as the words of a job."""
-        return [f"{key}={values[key]}" for key in self.words]
-
-    def probes(self) -> list[list[str]]:
-        """Jobs in which every alternative and both ends of every range occur: what is checked before any starts."""
-        corners = {key: _corners(distribution) for key, distribution in self.distributions.items()}
-        n_probes = max(len(values) for values in corners.values())
-        return [
-            self.overrides({key: values[i % len(values)] for key, values in corners.items()}) for i in range(n_probes)
-        ]
-
-    def combinations(self) -> list[dict[str, Any]]:
-        """Every combination, the last key varying fastest. Raises ConfigError for a continuous range."""
-        import itertools
-
-        values = [_all_values(key, distribution) for key, distribution in self.distributions.items()]
-        return [dict(zip(self.distributions, chosen, strict=True)) for chosen in itertools.product(*values)]
-
-
-def parse_space(words: Sequence[Any]) -> Space:
-    """The space of parsed sweep overrides (Hydra's `Override`s).
-
-    `interval(0, 1)` is uniform, `tag(log, interval(1e-4, 1e-1))` log-uniform, `int(interval(1, 8))` whole numbers,
-    `range(8, 65, 8)` steps, `choice(a, b)` and `a,b` alternatives. Raises ConfigError for what cannot be searched.
-    """
-    if not words:
-        raise ConfigError(
-            "This search has nothing to vary: write, for instance, 'optimizer.lr=tag(log, interval(1e-4, 1e-1))'."
-        )
-    distributions = {override.get_key_element(): _distribution(override) for override in words}
-    return Space({o.get_key_element(): o.input_line.partition("=")[2] for o in words}, distributions)
-
-
-def _distribution(override: Any) -> BaseDistribution:
-    from hydra.core.override_parser.types import IntervalSweep, RangeSweep
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    key, value = override.get_key_element(), override.value()
-    unknown = set(getattr(value, "tags", ())) - {"log"}
-    if unknown:
-        raise ConfigError(f"{key}: there is no tag {min(unknown)!r}; tag(log, ...) is for a logarithmic scale.")
-    log = "log" in getattr(value, "tags", ())
-    try:
-        if isinstance(value, IntervalSweep):
-            low, high = value.start, value.end
-            if isinstance(low, int) and isinstance(high, int) and "int(" in override.input_line:
-                return IntDistribution(low, high, log=log)
-            return FloatDistribution(float(low), float(high), log=log)  # pyright: ignore[reportArgumentType]
-        if isinstance(value, RangeSweep) and not value.shuffle:
-            steps = list(value.range())
-            if not steps:
-                raise ValueError("this range is empty")
-            if all(isinstance(step, int) for step in steps):
-                width = abs(steps[1] - steps[0]) if len(steps) > 1 else 1
-                return IntDistribution(int(min(steps)), int(max(steps)), step=width, log=log)
-        return CategoricalDistribution([word.partition("=")[2] for word in _alternatives(override)])
-    except ValueError as error:
-        raise ConfigError(f"{key}: {error}") from error
-
-
-def _alternatives(override: Any) -> Iterator[str]:
-    key = override.get_key_element()
-    return (f"{key}={value}" for value in override.sweep_string_iterator())
-
-
-def _corners(distribution: Any) -> list[Any]:
-    choices = getattr(distribution, "choices", None)
-    return list(choices) if choices else [distribution.low, distribution.high]
-
-
-def _all_values(key: str, distribution: Any) -> list[Any]:
-    choices = getattr(distribution, "choices", None)
-    if choices:
-        return list(choices)
-    if isinstance(distribution.low, int) and not distribution.log:
-        return list(range(distribution.low, distribution.high + 1, distribution.step or 1))
-    raise ConfigError(f"search=grid needs values for {key}, not a range: {key}=0.1,0.01.")
+    def __init__(self, seed: int = 0) -> None: ...
 
 
 # -- the study ----------------------------------------------------------------------------------------------------
@@ -136,26 +53,36 @@ def _all_values(key: str, distribution: Any) -> list[Any]:
 
 @dataclass
 class Search:
-    """A study and what it is to reach.
+    """A study, and its aim.
 
-    sampler: makes Optuna's sampler from a seed. n_trials: in all, those of earlier starts too. objective: the
-    metric of a finished job that is minimised or maximised (mode).
+    Attributes:
+        folder: The sweep's folder.
+        space: What varies, and in which range.
+        sampler: Makes Optuna's sampler from a seed (`seed=`), or `EveryCombination`.
+        n_trials: How many trials there are in all, those of earlier starts too; None for the usual number.
+        seed: The seed of the whole search.
+        objective: The metric of a finished job that is minimised or maximised.
+        mode: "min" or "max".
     """
 
     folder: Path
     space: Space
-    sampler: Callable[..., Any]
+    sampler: Callable[..., BaseSampler | EveryCombination]
     n_trials: int | None
     seed: int
     objective: str
     mode: str
 
     def open(self) -> None:
-        """Make the study, or go on with the one there is. Raises UserError where that one searched something else."""
+        """Make the study, or open the one that is there.
+
+        Raises:
+            UserError: The study that is there searches something else.
+        """
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        storage = _storage(self.folder / JOURNAL)
+        storage = open_storage(self.folder / JOURNAL)
         direction = "maximize" if self.mode == "max" else "minimize"
         self.study = optuna.create_study(
             storage=storage, study_name=STUDY, direction=direction, load_if_exists=True, sampler=None
@@ -180,42 +107,133 @@ class Search:
 
     @property
     def total(self) -> int:
-        """How many trials there will be, as far as is known."""
-        return min(self._limit, self._n_asked() + len(self.trials("WAITING"))) if self._is_grid else self._limit
+        """How many trials there will be, as far as it is known."""
+        if not self._is_grid:
+            return self._limit
+        return min(self._limit, self._count_started() + len(self.trials("WAITING")))
 
     @property
     def _limit(self) -> int:
-        return self.n_trials if self.n_trials is not None else (10**9 if self._is_grid else 50)
+        if self.n_trials is not None:
+            return self.n_trials
+        return UNLIMITED if self._is_grid else USUAL_TRIALS
 
-    def trials(self, *states: str) -> list[optuna.trial.FrozenTrial]:
-        """The trials in order, those in one of these states where some are given."""
+    def trials(self, *states: str) -> list[FrozenTrial]:
+        """Return the trials in their order: all of them, or those in one of these states."""
         found = self.study.get_trials(deepcopy=False)
         return [trial for trial in found if not states or trial.state.name in states]
 
-    def _n_asked(self) -> int:
-        """The trials that count: started, and not one that failed and is tried again."""
-        again = self._tried_again()
-        return sum(trial.state.name != "WAITING" and trial.number not in again for trial in self.trials())
+    def _count_started(self) -> int:
+        """Count the trials that started, without failed ones that another trial repeats."""
+        repeated = self._find_repeated()
+        started = [trial for trial in self.trials() if trial.state.name != "WAITING"]
+        return sum(trial.number not in repeated for trial in started)
 
-    def _tried_again(self) -> set[int]:
+    def _find_repeated(self) -> set[int]:
+        """Return the numbers of the trials that another trial repeats."""
         return {trial.user_attrs["again"] for trial in self.trials() if "again" in trial.user_attrs}
 
-    def ask(self, describe: Callable[[int, list[str]], Mapping[str, Any]]) -> tuple[int, list[str]] | None:
-        """The next trial's number and words; None where there are enough. `describe` gives facts that it keeps."""
+    def ask(self, describe: Describe) -> tuple[int, list[str]] | None:
+        """Ask for the next trial.
+
+        Args:
+            describe: Gives facts that the trial keeps.
+
+        Returns:
+            Its number and its words; None where there are enough trials.
+
+        Raises:
+            ConfigError: `describe` raised it. The trial counts as failed.
+        """
+        # Two processes that ask at the same time would get the same values from their samplers.
         with FileLock(self.folder / ".ask.lock"):
-            if self._n_asked() >= self._limit or (self._is_grid and not self.trials("WAITING")):
+            self._queue_half_made_trials()
+            if self._count_started() >= self._limit or (self._is_grid and not self.trials("WAITING")):
                 return None
-            if not self._is_grid:  # seeded anew for every trial: a search that was interrupted repeats none
-                self.study.sampler = self.sampler(seed=_mixed(self.seed, len(self.trials())))
-            trial = self.study.ask(dict(self.space.distributions))
-            words = self.space.overrides(trial.params)
-            facts = {"overrides": words, "host": socket.gethostname(), "pid": os.getpid()}
-            for name, value in {**facts, **describe(trial.number, words)}.items():
-                trial.set_user_attr(name, value)
+            if self.trials("WAITING"):
+                return self._ask_queued(describe)
+            return self._ask_new(describe)
+
+    def _ask_new(self, describe: Describe) -> tuple[int, list[str]]:
+        """Draw a trial in memory, and record it as one entry of the journal: a kill leaves all of it or nothing.
+
+        The sampler gets a new seed for every trial, so that an interrupted search repeats none.
+        """
+        from optuna.trial import TrialState
+
+        drawn = self._draw()
+        words = self.space.overrides(drawn.params)
+        try:
+            facts = {**describe(drawn.number, words), **_describe_process(words)}
+        except ConfigError:
+            self._record(drawn, TrialState.FAIL, _describe_process(words))
+            raise
+        self._record(drawn, TrialState.RUNNING, facts)
+        return drawn.number, words
+
+    def _record(self, drawn: FrozenTrial, state: TrialState, facts: Mapping[str, object]) -> None:
+        """Add a drawn trial to the study."""
+        from optuna.trial import create_trial
+
+        trial = create_trial(
+            state=state,
+            params=drawn.params,
+            distributions=drawn.distributions,
+            user_attrs=dict(facts),
+            system_attrs=drawn.system_attrs,
+        )
+        self.study.add_trial(trial)
+
+    def _draw(self) -> FrozenTrial:
+        """Let the sampler propose the next trial, in a copy of the study in memory."""
+        import optuna
+
+        known = self.trials()
+        sampler = self.sampler(seed=_mix(self.seed, len(known)))
+        assert not isinstance(sampler, EveryCombination)  # it queues its trials, and none is drawn
+        copy = optuna.create_study(direction=self.study.direction, sampler=sampler)
+        copy.add_trials(known)
+        number = copy.ask(dict(self.space.distributions)).number
+        return copy.get_trials(deepcopy=False)[number]
+
+    def _ask_queued(self, describe: Describe) -> tuple[int, list[str]]:
+        """Begin the first trial whose values are queued: one of a grid, or one that repeats a failed trial."""
+        from optuna.trial import TrialState
+
+        trial = self.study.ask(dict(self.space.distributions))
+        words = self.space.overrides(trial.params)
+        try:
+            facts = {**describe(trial.number, words), **_describe_process(words)}
+        except ConfigError:
+            self.study.tell(trial.number, state=TrialState.FAIL)
+            raise
+        for name, value in facts.items():
+            trial.set_user_attr(name, value)
         return trial.number, words
 
+    def _queue_half_made_trials(self) -> None:
+        """Queue the values of each trial again whose process was killed while it began the trial.
+
+        A process that begins a trial holds the lock and writes its pid last: no process works on a trial without a pid.
+        """
+        from optuna.trial import TrialState
+
+        for trial in self.trials("RUNNING"):
+            if "pid" not in trial.user_attrs:
+                values = trial.system_attrs.get("fixed_params", trial.params)
+                self.study.tell(trial.number, state=TrialState.FAIL)
+                self.study.enqueue_trial(values, user_attrs={"again": trial.number})
+
     def tell(self, number: int, folder: Path) -> str:
-        """Record how a trial's job ended; returns the state of its folder, "running" where it has not ended."""
+        """Record how a trial's job ended.
+
+        Args:
+            number: The number of the trial.
+            folder: The job's run folder.
+
+        Returns:
+            The state of the folder: "running" where the job has not ended, "nothing" where there is no folder.
+        """
         from optuna.trial import TrialState
 
         state = state_of(folder) if folder.exists() else "nothing"
@@ -223,20 +241,28 @@ class Search:
         if known.is_finished():
             return state
         if state == "done":
-            value = (read_json(folder / "summary.json") or {}).get("metrics", {}).get(self.objective)
-            if value is None or not math.isfinite(value):
-                self.study.tell(number, state=TrialState.FAIL)
-            else:
+            summary = read_json(folder / "summary.json") or {}
+            value = as_mapping(summary.get("metrics")).get(self.objective)
+            if isinstance(value, int | float) and math.isfinite(value):
                 self.study.tell(number, value)
+            else:
+                self.study.tell(number, state=TrialState.FAIL)
         elif state == "pruned":
             self.study.tell(number, state=TrialState.PRUNED)
         elif state == "failed":
             self.study.tell(number, state=TrialState.FAIL)
         return state
 
-    def is_ours(self, trial: optuna.trial.FrozenTrial, folder: Path, joining: bool) -> bool:
-        """Whether a trial that says it runs was left behind, so that this process may go on with it."""
-        if folder.exists() and (status := read_json(folder / "status.json")) and "pid" in status and is_alive(status):
+    def is_abandoned(self, trial: FrozenTrial, folder: Path, joining: bool) -> bool:
+        """Whether no process works any more on a trial that is recorded as running: this one may continue it.
+
+        Args:
+            trial: The trial.
+            folder: The run folder of its job.
+            joining: Another process may work on the search, perhaps on another machine.
+        """
+        status = read_json(folder / "status.json") or {}
+        if "pid" in status and is_alive(status):
             return False
         facts = trial.user_attrs
         if facts.get("host") == socket.gethostname():
@@ -244,73 +270,53 @@ class Search:
         return not joining
 
     def retry_failed(self) -> int:
-        """Queue the values of every failed trial once more; how many."""
-        again = self._tried_again()
-        failed = [trial for trial in self.trials("FAIL") if trial.number not in again and trial.params]
+        """Queue the values of every failed trial once more; return how many there are."""
+        repeated = self._find_repeated()
+        failed = [trial for trial in self.trials("FAIL") if trial.number not in repeated and trial.params]
         for trial in failed:
             self.study.enqueue_trial(trial.params, user_attrs={"again": trial.number})
         return len(failed)
 
-    def best(self, n: int) -> list[optuna.trial.FrozenTrial]:
-        """The best finished trials."""
-        found = [trial for trial in self.trials("COMPLETE") if trial.value is not None]
-        return sorted(found, key=lambda t: (-1 if self.mode == "max" else 1) * float(t.value or 0.0))[:n]
+    def has_values(self) -> bool:
+        """Whether any trial gave a finite value, at its end or after an epoch."""
+        values = [trial.value for trial in self.trials("COMPLETE")]
+        for trial in self.trials("PRUNED", "RUNNING"):
+            values += trial.intermediate_values.values()
+        return any(value is not None and math.isfinite(value) for value in values)
 
-    def report_file(self, number: int, pruner: Mapping[str, Any]) -> dict[str, Any]:
-        """What a job needs to report (search.json in its folder)."""
+    def best(self, n: int) -> list[FrozenTrial]:
+        """Return the n best finished trials, the best first."""
+        found = [trial for trial in self.trials("COMPLETE") if trial.value is not None]
+        sign = -1 if self.mode == "max" else 1
+        return sorted(found, key=lambda trial: sign * float(trial.value or 0.0))[:n]
+
+    def report_file(self, number: int, pruner: Mapping[str, object]) -> dict[str, object]:
+        """Return what a job needs to report (search.json in its folder).
+
+        Args:
+            number: The number of its trial.
+            pruner: The settings of `pruner=`; {} where nothing is pruned.
+        """
         return {"journal": f"../{JOURNAL}", "trial": number, "objective": self.objective, "pruner": dict(pruner)}
 
 
-def _mixed(seed: int, n: int) -> int:
-    """A seed of 32 bits for the n-th trial."""
+def _describe_process(words: list[str]) -> dict[str, object]:
+    """Return what a trial keeps about its start. The pid comes last: with it the trial is complete."""
+    return {"overrides": words, "host": socket.gethostname(), "pid": os.getpid()}
+
+
+def _mix(seed: int, n: int) -> int:
+    """Make a seed of 32 bits for the n-th trial."""
     return int.from_bytes(hashlib.sha256(f"search {seed} {n}".encode()).digest()[:4], "big")
 
 
-def _storage(path: Path) -> Any:
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    return JournalStorage(JournalFileBackend(str(path)))
-
-
-# -- inside a job -------------------------------------------------------------------------------------------------
-
-
-def reporter(folder: Path, build_pruner: Callable[[Mapping[str, Any]], Any]) -> Callable[[int, Metrics], None] | None:
-    """What a job of a search does after each epoch: report, and raise Pruned where it is not promising.
-
-    None for a job of no search, or of one without a pruner. A metric that is not finite prunes by itself.
-    """
-    facts = read_json(folder / REPORT_FILE)
-    if not facts or not facts["pruner"]:
-        return None
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.load_study(
-        study_name=STUDY,
-        storage=_storage(folder / facts["journal"]),
-        pruner=build_pruner(facts["pruner"]),
-        sampler=optuna.samplers.RandomSampler(),
-    )
-    number, objective = facts["trial"], facts["objective"]
-    trial = optuna.Trial(study, study.get_trials(deepcopy=False)[number]._trial_id)
-    reported = set(study.get_trials(deepcopy=False)[number].intermediate_values)
-
-    def report(epoch: int, metrics: Metrics) -> None:
-        if objective not in metrics:
-            raise UserError(f"objective={objective} is not measured; there are {', '.join(sorted(metrics))}.")
-        if epoch not in reported:  # a resumed job has told about its first epochs
-            trial.report(metrics[objective], epoch)
-        if trial.should_prune():
-            raise Pruned(f"after epoch {epoch}, with {objective} {metrics[objective]:.4f}")
-
-    return report
-
-
 @contextlib.contextmanager
-def needed() -> Iterator[None]:
-    """Raises UserError where Optuna, or what a sampler needs besides, is not installed."""
+def require_optuna() -> Iterator[None]:
+    """Say what to install where the block needs Optuna, or a package of a sampler, that is not there.
+
+    Raises:
+        UserError: A package is not installed.
+    """
     try:
         import optuna  # noqa: F401
 

@@ -1,0 +1,1 @@
+"""Tasks: what a training optimises and what it measures."""

@@ -8,18 +8,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dl_lab.types import Batch, Confusion, Ratio, Tally
+from dl_lab.tasks.inputs import predict, split_labels
+from dl_lab.types import Batch, Confusion, Ratio, Tally, columns_of
 
 Objective = Literal["binary_cross_entropy", "cross_entropy_over_batch"]
 
 
 class BinaryClassification:
-    """Logits (batch, 1) against labels (batch,) in {0, 1}, the batch's last column; the model takes all the others.
+    """Logits (batch, 1) against labels (batch,) in {0, 1}.
 
-    objective: cross_entropy_over_batch is the mistake of a public solution (T4, homework 4, its BiLSTM), for the
-    experiment that shows it: torch's cross_entropy of the sigmoids and the labels of a whole batch, which takes the
-    batch for one distribution over its texts. prompt: "previous_label" also hands the model the label of the text
-    before it in the batch (T4's Transformer): in a batch of one that is the text's own.
+    The labels are the last column of the batch or its column "y". The model takes all other columns.
+
+    Args:
+        objective: "binary_cross_entropy" is the usual loss. "cross_entropy_over_batch" repeats a mistake of a public
+            solution (T4, homework 4, its BiLSTM) for the experiment that shows it: torch's cross_entropy between the
+            sigmoids and the labels of a batch, which treats the batch as one distribution over its texts.
+        prompt: "previous_label" also gives the model the label of the text before it in the batch (T4's Transformer).
+            In a batch of one that is the text's own label.
     """
 
     def __init__(
@@ -27,30 +32,38 @@ class BinaryClassification:
         objective: Objective = "binary_cross_entropy",
         prompt: Literal["none", "previous_label"] = "none",
     ) -> None:
-        self.objective, self.prompt = objective, prompt
+        self.objective = objective
+        self.prompt = prompt
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tally]:
-        logits = self._logits(model, batch)
-        loss, size = self._objective(logits, batch.y), len(batch.y)
-        correct = ((logits > 0) == batch.y.bool()).sum()
+        """Return the loss, and the tally of loss and accuracy."""
+        logits, y = self._predict(model, batch)
+        loss = self._compute_objective(logits, y)
+        size = len(y)
+        correct = ((logits > 0) == y.bool()).sum()
         return loss, {"loss": Ratio(loss.detach() * size, size), "accuracy": Ratio(correct, size)}
 
     def measure(self, model: nn.Module, batch: Batch) -> Tally:
-        logits = self._logits(model, batch)
-        loss, size = self._objective(logits, batch.y), len(batch.y)
-        counts = torch.bincount(batch.y * 2 + (logits > 0), minlength=4).view(2, 2)
+        """Return the tally of loss, accuracy and confusion matrix."""
+        logits, y = self._predict(model, batch)
+        loss = self._compute_objective(logits, y)
+        size = len(y)
+        counts = torch.bincount(y * 2 + (logits > 0), minlength=4).view(2, 2)
         return {
             "loss": Ratio(loss * size, size),
             "accuracy": Ratio(counts.diagonal().sum(), size),
             "confusion": Confusion(counts),
         }
 
-    def _logits(self, model: nn.Module, batch: Batch) -> Tensor:
+    def _predict(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the logits (batch,) and the labels (batch,)."""
         if self.prompt == "previous_label":
-            return model(*batch[:-1], batch.y.roll(1)).squeeze(1)
-        return model(*batch[:-1]).squeeze(1)
+            inputs, y = split_labels(batch)
+            return model(*columns_of(inputs), y.roll(1)).squeeze(1), y
+        logits, y = predict(model, batch)
+        return logits.squeeze(1), y
 
-    def _objective(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def _compute_objective(self, logits: Tensor, labels: Tensor) -> Tensor:
         if self.objective == "cross_entropy_over_batch":
             return F.cross_entropy(logits.sigmoid(), labels.float())
         return F.binary_cross_entropy_with_logits(logits, labels.float())

@@ -2,36 +2,89 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dl_lab.types import Confusion, LabelledBatch, Ratio, Tally, TokenBatch
+from dl_lab.tasks.inputs import predict, split_labels
+from dl_lab.types import Batch, Confusion, Ratio, Splits, Tally
 
 
 class Classification:
-    """Logits (batch, n_classes) against labels (batch,), the batch's last column; the model takes all the others.
+    """Logits (batch, n_classes) against labels (batch,), the last column of the batch or its column "y".
 
-    label_smoothing: share of the target spread over all classes (Szegedy et al. 2016), in training and in the
-    reported loss alike.
+    Args:
+        label_smoothing: Share of the target that is spread over all classes (Szegedy et al. 2016), in training and in
+            the reported loss alike.
+        weight: A factor of each class's loss. "auto" weighs the classes by the inverse of their counts in the training
+            split, so that the factors have the mean 1 over its items. The loss is the mean over items of the weighted
+            losses.
+
+    Raises:
+        ValueError: A factor is negative.
     """
 
-    def __init__(self, label_smoothing: float = 0.0) -> None:
+    def __init__(self, label_smoothing: float = 0.0, weight: Literal["auto"] | Sequence[float] | None = None) -> None:
+        if isinstance(weight, Sequence) and not isinstance(weight, str) and min(weight, default=-1) < 0:
+            raise ValueError(f"weight {list(weight)} must be numbers of at least 0, one for each class")
         self.label_smoothing = label_smoothing
+        self.weight = weight
+        self._weight: Tensor | None = None
 
-    def loss(self, model: nn.Module, batch: LabelledBatch | TokenBatch) -> tuple[Tensor, Tally]:
-        logits = model(*batch[:-1])  # (batch, n_classes)
-        loss, size = F.cross_entropy(logits, batch.y, label_smoothing=self.label_smoothing), len(batch.y)
-        correct = (logits.argmax(dim=1) == batch.y).sum()
+    def start(self, dataset: Splits, device: torch.device) -> None:
+        """Compute the factors of the classes."""
+        if self.weight == "auto":
+            self._weight = balanced_weights(count_classes(dataset)).to(device)
+        elif self.weight is not None:
+            self._weight = torch.tensor(list(self.weight), dtype=torch.float32, device=device)
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tally]:
+        """Return the cross-entropy, and the tally of loss and accuracy."""
+        logits, y = predict(model, batch)  # (batch, n_classes)
+        loss = self._compute_cross_entropy(logits, y)
+        size = len(y)
+        correct = (logits.argmax(dim=1) == y).sum()
         return loss, {"loss": Ratio(loss.detach() * size, size), "accuracy": Ratio(correct, size)}
 
-    def measure(self, model: nn.Module, batch: LabelledBatch | TokenBatch) -> Tally:
-        logits = model(*batch[:-1])
-        loss, size = F.cross_entropy(logits, batch.y, label_smoothing=self.label_smoothing), len(batch.y)
-        predicted, n_classes = logits.argmax(dim=1), logits.shape[1]
-        counts = torch.bincount(batch.y * n_classes + predicted, minlength=n_classes**2)
+    def measure(self, model: nn.Module, batch: Batch) -> Tally:
+        """Return the tally of loss, accuracy and confusion matrix."""
+        logits, y = predict(model, batch)
+        loss = self._compute_cross_entropy(logits, y)
+        size = len(y)
+        predicted = logits.argmax(dim=1)
+        n_classes = logits.shape[1]
+        counts = torch.bincount(y * n_classes + predicted, minlength=n_classes**2)
         return {
             "loss": Ratio(loss * size, size),
-            "accuracy": Ratio((predicted == batch.y).sum(), size),
+            "accuracy": Ratio((predicted == y).sum(), size),
             "confusion": Confusion(counts.view(n_classes, n_classes)),
         }
+
+    def _compute_cross_entropy(self, logits: Tensor, y: Tensor) -> Tensor:
+        if self.weight is None:
+            return F.cross_entropy(logits, y, label_smoothing=self.label_smoothing)
+        if self._weight is None or len(self._weight) != logits.shape[1]:
+            n_factors = 0 if self._weight is None else len(self._weight)
+            raise ValueError(f"task.weight has {n_factors} factors, but the model has {logits.shape[1]} classes")
+        total = F.cross_entropy(logits, y, self._weight, label_smoothing=self.label_smoothing, reduction="sum")
+        return total / len(y)  # not by the sum of the factors, so that micro-batches and processes add up exactly
+
+
+def count_classes(dataset: Splits) -> Tensor:
+    """Count the training items of each class: (n_classes,) int64."""
+    counts = torch.zeros(len(dataset.class_names), dtype=torch.int64)
+    for batch in dataset.train.batches(1024):
+        _, labels = split_labels(batch)
+        found = torch.bincount(labels.cpu(), minlength=len(counts))
+        counts = F.pad(counts, (0, len(found) - len(counts))) + found
+    return counts
+
+
+def balanced_weights(counts: Tensor) -> Tensor:
+    """Return a factor for each class, inverse to its count: n / (n_classes x count), and 0 for an absent class."""
+    present = counts > 0
+    weights = counts.sum() / (present.sum() * counts.clamp(min=1))
+    return torch.where(present, weights, 0.0).float()

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dl_lab.types import ForecastBatch, Metrics, Ratio, Tally
+from dl_lab.tasks.inputs import as_tuple
+from dl_lab.types import Batch, LabelledBatch, Metrics, Ratio, Tally
 
 
 @dataclass(slots=True)
 class Determination:
-    """Sums per feature from which R² follows exactly: of n, y, y² and squared errors, each (features,)
-    float64
-    (scaled values, so that the sums do not cancel)."""
+    """Sums per feature from which R² follows exactly, (features,) float64 each.
+
+    The values are scaled, so that the sums do not cancel.
+
+    Attributes:
+        count: Number of values.
+        total: Sum of the values.
+        squares: Sum of the squared values.
+        errors: Sum of the squared errors.
+    """
 
     count: Tensor
     total: Tensor
@@ -24,9 +33,17 @@ class Determination:
 
     @classmethod
     def of(cls, predicted: Tensor, actual: Tensor, observed: Tensor | None = None) -> Determination:
-        """From (batch, horizon, features); where `observed` is False an entry does not count."""
-        weight = torch.ones_like(actual) if observed is None else observed
-        weight, y, error = weight.double(), actual.double(), (predicted - actual).double()
+        """Sum up a batch.
+
+        Args:
+            predicted: Forecasts (batch, horizon, features).
+            actual: What came, the same shape.
+            observed: Which entries count, the same shape, bool; None if all count.
+        """
+        counted = torch.ones_like(actual) if observed is None else observed
+        weight = counted.double()
+        y = actual.double()
+        error = (predicted - actual).double()
         return cls(*[(weight * term).sum(dim=(0, 1)) for term in (torch.ones_like(y), y, y**2, error**2)])
 
     def __add__(self, other: Determination) -> Determination:
@@ -38,44 +55,64 @@ class Determination:
         )
 
     def spread(self) -> Tensor:
-        """Total sum of squares about the mean, per feature."""
+        """Return the sum of squares about the mean, (features,)."""
         return (self.squares - self.total**2 / self.count.clamp(min=1)).clamp(min=0)
 
     def per_feature(self) -> Tensor:
-        """R² (features,); NaN for a feature that does not vary, for which R² is not defined."""
+        """Return R² of each feature, (features,); NaN for a feature that does not vary."""
         spread = self.spread()
         varies = spread > 1e-9 * self.count.clamp(min=1)
         return torch.where(varies, 1 - self.errors / spread, torch.nan)
 
     def pooled(self) -> float:
-        """Weighted by the features' variances (scikit-learn's variance_weighted)."""
+        """Return R² weighted by the features' variances (scikit-learn's variance_weighted)."""
         return float(1 - self.errors.sum() / self.spread().sum())
 
     def uniform(self) -> float:
-        """The plain mean over the features that vary."""
+        """Return the plain mean of R² over the features that vary."""
         return float(self.per_feature().nanmean())
 
     def values(self, name: str) -> Metrics:
-        """r2 (pooled by variance) and r2_uniform."""
+        """Return R² weighted by variance under the name itself, and the plain mean under `<name>_uniform`."""
         return {name: self.pooled(), f"{name}_uniform": self.uniform()}
 
 
 class Forecasting:
-    """Predictions (batch, horizon, features) against what came, all in scaled units.
+    """Forecasts (batch, horizon, features) against what came, all in scaled units.
 
-    r2 counts every step, also those whose target was filled in; r2_observed only what was measured.
+    A batch has the columns x and y, and may have `observed` (see `ForecastBatch`). `r2` counts every step, also one
+    whose target was filled in. `r2_observed` counts only measured targets.
+
+    Args:
+        targets: Positions of the features that count; None counts all.
     """
 
-    def loss(self, model: nn.Module, batch: ForecastBatch) -> tuple[Tensor, Tally]:
-        predicted = model(batch.x)
-        loss, size = F.mse_loss(predicted, batch.y), len(batch.y)
-        return loss, {"loss": Ratio(loss.detach() * size, size)}
+    def __init__(self, targets: Sequence[int] | None = None) -> None:
+        self.targets = None if targets is None else list(targets)
 
-    def measure(self, model: nn.Module, batch: ForecastBatch) -> Tally:
-        predicted, size = model(batch.x), len(batch.y)
-        return {
-            "loss": Ratio(F.mse_loss(predicted, batch.y) * size, size),
-            "mae": Ratio((predicted - batch.y).abs().mean() * size, size),
-            "r2": Determination.of(predicted, batch.y),
-            "r2_observed": Determination.of(predicted, batch.y, batch.observed),
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tally]:
+        """Return the mean squared error, and its tally."""
+        x, y = as_tuple(batch, LabelledBatch)[:2]
+        predicted = self._select(model(x))
+        loss = F.mse_loss(predicted, self._select(y))
+        return loss, {"loss": Ratio(loss.detach() * len(y), len(y))}
+
+    def measure(self, model: nn.Module, batch: Batch) -> Tally:
+        """Return the tally of loss, absolute error and R²."""
+        x, y = as_tuple(batch, LabelledBatch)[:2]
+        predicted = self._select(model(x))
+        actual = self._select(y)
+        size = len(y)
+        tally: Tally = {
+            "loss": Ratio(F.mse_loss(predicted, actual) * size, size),
+            "mae": Ratio((predicted - actual).abs().mean() * size, size),
+            "r2": Determination.of(predicted, actual),
         }
+        observed = batch.get("observed") if isinstance(batch, Mapping) else getattr(batch, "observed", None)
+        if observed is not None:
+            tally["r2_observed"] = Determination.of(predicted, actual, self._select(observed))
+        return tally
+
+    def _select(self, values: Tensor) -> Tensor:
+        """Return the features that count, of values (batch, horizon, features)."""
+        return values if self.targets is None else values[..., self.targets]

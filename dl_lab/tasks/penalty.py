@@ -1,6 +1,6 @@
-"""A penalty on the size of all parameters, beside any task.
+"""A penalty on the size of all parameters, added to the loss of any task.
 
-Unlike an optimizer's weight_decay it is part of what is differentiated, so that an adaptive optimizer rescales it too.
+Unlike an optimizer's weight_decay the penalty is differentiated, so that an adaptive optimizer rescales it too.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from dl_lab.types import Batch, Ratio, Tally, Task
+from dl_lab.types import Batch, Ratio, Tally, Task, n_items
 
 
 def _l1(parameters: list[Tensor]) -> Tensor:
@@ -23,7 +23,7 @@ def _squared_l2(parameters: list[Tensor]) -> Tensor:
 
 
 def _l2(parameters: list[Tensor]) -> Tensor:
-    """Its gradient is 0 where all parameters are 0 (the square root's would be NaN)."""
+    """Return the norm; its gradient is 0 if all parameters are 0, where that of a square root would be NaN."""
     return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(parameter) for parameter in parameters]))
 
 
@@ -32,21 +32,34 @@ NORMS: dict[str, Callable[[list[Tensor]], Tensor]] = {"l1": _l1, "l2": _l2, "squ
 
 
 class Penalised:
-    """The task's loss + strength · norm(θ) is minimised; what is reported is the task's own loss.
+    """A task that minimises the loss of another task + strength · norm(θ).
 
-    θ is all parameters that are trained, biases too: l1 = Σ|θ|, l2 = √Σθ², squared_l2 = Σθ². The training tally has
-    the term that was added as "penalty".
+    θ is all parameters that are trained, biases too. The reported loss is that of the other task. The training tally
+    has the added term as "penalty".
+
+    Args:
+        task: The other task.
+        norm: l1 = Σ|θ|, l2 = √Σθ² or squared_l2 = Σθ².
+        strength: Factor of the norm, at least 0.
+
+    Raises:
+        ValueError: `strength` is negative.
     """
 
     def __init__(self, task: Task, norm: Norm, strength: float) -> None:
         if strength < 0:
             raise ValueError(f"strength {strength} is negative")
-        self.task, self.norm, self.strength = task, NORMS[norm], strength
+        self.task = task
+        self.norm = NORMS[norm]
+        self.strength = strength
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tally]:
+        """Return the sum of loss and penalty; and the tally of the other task with the penalty."""
         loss, tally = self.task.loss(model, batch)
         penalty = self.strength * self.norm([p for p in model.parameters() if p.requires_grad])
-        return loss + penalty, {**tally, "penalty": Ratio(penalty.detach() * len(batch[0]), len(batch[0]))}
+        size = n_items(batch)
+        return loss + penalty, {**tally, "penalty": Ratio(penalty.detach() * size, size)}
 
     def measure(self, model: nn.Module, batch: Batch) -> Tally:
+        """Return the tally of the other task."""
         return self.task.measure(model, batch)

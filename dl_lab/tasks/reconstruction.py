@@ -1,4 +1,4 @@
-"""Reconstruction: mean squared error of what comes out against what went in, before noise."""
+"""Reconstruction: mean squared error between the output and the input before noise."""
 
 from __future__ import annotations
 
@@ -6,34 +6,53 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dl_lab.types import Batch, Ratio, Tally
+from dl_lab.tasks.inputs import as_tuple
+from dl_lab.types import Batch, Ratio, Tally, WindowBatch
 
 
 class Reconstruction:
     """A model (batch, ...) -> (batch, ...) of the same shape, measured by its mean squared error (the loss).
 
-    noise: standard deviation of Gaussian noise that is added to the input (a denoising autoencoder, Vincent
-    et al. 2008); the target stays clean. clip: the noisy input is cut to [0, 1]. Evaluation draws the same
-    noise at every look, from a generator of its own, so that it neither varies nor disturbs training.
+    The target is the clean input. Every evaluation draws the same noise from a generator of its own, so that its result
+    does not vary and the random numbers of the training do not change.
+
+    Args:
+        noise: Standard deviation of the Gaussian noise that is added to the input (a denoising autoencoder, Vincent et
+            al. 2008), at least 0.
+        clip: Whether the noisy input is cut to [0, 1].
+
+    Raises:
+        ValueError: `noise` is negative.
     """
 
     def __init__(self, noise: float = 0.0, clip: bool = True) -> None:
         if noise < 0:
             raise ValueError(f"noise {noise} is negative")
-        self.noise, self.clip = noise, clip
+        self.noise = noise
+        self.clip = clip
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tally]:
-        loss, size = F.mse_loss(model(self.noisy(batch.x)), batch.x), len(batch.x)
-        return loss, {"loss": Ratio(loss.detach() * size, size)}
+        """Return the mean squared error, and its tally."""
+        x = as_tuple(batch, WindowBatch).x
+        loss = F.mse_loss(model(self.add_noise(x)), x)
+        return loss, {"loss": Ratio(loss.detach() * len(x), len(x))}
 
     def measure(self, model: nn.Module, batch: Batch) -> Tally:
-        generator = torch.Generator(batch.x.device).manual_seed(0)
-        loss, size = F.mse_loss(model(self.noisy(batch.x, generator)), batch.x), len(batch.x)
-        return {"loss": Ratio(loss * size, size)}
+        """Return the tally of the loss, with the same noise at every call."""
+        x = as_tuple(batch, WindowBatch).x
+        generator = torch.Generator(x.device).manual_seed(0)
+        loss = F.mse_loss(model(self.add_noise(x, generator)), x)
+        return {"loss": Ratio(loss * len(x), len(x))}
 
-    def noisy(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def add_noise(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return x with noise.
+
+        Args:
+            x: Inputs of any shape.
+            generator: Where the noise comes from; None takes torch's own.
+        """
         if self.noise == 0:
             return x
-        drawn = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-        noisy = x + self.noise * drawn
+        noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+        noisy = x + self.noise * noise
         return noisy.clamp(0, 1) if self.clip else noisy

@@ -1,4 +1,4 @@
-"""Variational inference: reconstruction plus beta times the KL divergence, and the evidence bound in nats."""
+"""Variational inference: reconstruction plus beta times the KL divergence; the evidence bound in nats."""
 
 from __future__ import annotations
 
@@ -6,17 +6,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dl_lab.types import Batch, Ratio, Tally
+from dl_lab.tasks.inputs import as_tuple
+from dl_lab.types import Batch, Ratio, Tally, WindowBatch
 
 
 class Variational:
-    """A model (batch, ...) -> pixel logits, mean, log-variance.
+    """A model (batch, ...) -> logits of the pixels, mean and log-variance of the code.
 
-    The loss is the coursework's: binary cross-entropy averaged over pixels and batch, plus `beta` times the
-    KL term summed over latent dimensions, averaged over the batch. negative_elbo is the same model in nats
-    per image, the cross-entropy summed over pixels plus the whole KL: comparable with the literature whatever
-    beta was trained with (on grey pixels the cross-entropy is only a bound's stand-in, as the literature's
-    own use of it is). beta = 1 / pixels trains that bound itself.
+    The loss is the coursework's: the binary cross-entropy, averaged over pixels and batch, plus `beta` times the KL
+    term, summed over latent dimensions and averaged over the batch.
+
+    `negative_elbo` judges the model in nats per image: the cross-entropy summed over pixels plus the whole KL term. So
+    it compares with the literature for any beta. (On grey pixels the cross-entropy only stands in for a bound, in the
+    literature too.)
+
+    Args:
+        beta: Factor of the KL term, at least 0; 1 / pixels trains the bound itself.
+
+    Raises:
+        ValueError: `beta` is negative.
     """
 
     def __init__(self, beta: float = 1e-3) -> None:
@@ -25,18 +33,24 @@ class Variational:
         self.beta = beta
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tally]:
-        return self._judged(batch.x, *model(batch.x))
+        """Return the loss, and the tally of the loss, its parts and the negative evidence bound."""
+        x = as_tuple(batch, WindowBatch).x
+        return self._judge(x, *model(x))
 
     def measure(self, model: nn.Module, batch: Batch) -> Tally:
-        generator = torch.Generator(batch.x.device).manual_seed(0)  # the same noise at every look
-        return self._judged(batch.x, *model(batch.x, generator))[1]
+        """Return the tally of `loss`, with the same noise at every call."""
+        x = as_tuple(batch, WindowBatch).x
+        generator = torch.Generator(x.device).manual_seed(0)  # the same noise at every evaluation
+        return self._judge(x, *model(x, generator))[1]
 
-    def _judged(self, x: Tensor, logits: Tensor, mean: Tensor, log_variance: Tensor) -> tuple[Tensor, Tally]:
-        size, pixels = len(x), x[0].numel()
+    def _judge(self, x: Tensor, logits: Tensor, mean: Tensor, log_variance: Tensor) -> tuple[Tensor, Tally]:
+        size = len(x)
+        pixels = x[0].numel()
         reconstruction = F.binary_cross_entropy_with_logits(logits, x)
         kl = divergence(mean, log_variance).sum(dim=1).mean()
         loss = reconstruction + self.beta * kl
-        bce, nats = reconstruction.detach(), kl.detach()
+        bce = reconstruction.detach()
+        nats = kl.detach()
         return loss, {
             "loss": Ratio(loss.detach() * size, size),
             "reconstruction": Ratio(bce * size, size),
@@ -47,7 +61,15 @@ class Variational:
 
 
 def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL(N(mean, exp(log_variance)) || N(0, 1)) of each dimension, in nats (Kingma and Welling 2014, appendix
-    B).
+    """Return KL(N(mean, exp(log_variance)) || N(0, 1)) of each dimension, in nats.
+
+    Source: Kingma and Welling 2014, appendix B.
+
+    Args:
+        mean: Means (batch, latent_dim).
+        log_variance: Log-variances (batch, latent_dim).
+
+    Returns:
+        The divergences (batch, latent_dim).
     """
     return -0.5 * (1 + log_variance - mean**2 - log_variance.exp())

@@ -1,0 +1,1 @@
+"""The training loop, the learners, and the callbacks that watch a training."""

@@ -1,6 +1,6 @@
-"""Weights that others trained: torchvision's, downloaded with their checksum, or a file of one's own.
+"""Pretrained weights: torchvision's, which are downloaded and checked, or a file of the user's own.
 
-Nothing that a file says is executed: tensors only (weights_only, safetensors).
+Only tensors are read from a file; nothing in it is executed (weights_only, safetensors).
 """
 
 from __future__ import annotations
@@ -13,46 +13,61 @@ import urllib.error
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from dl_lab.datasets.download import verify
-from dl_lab.training.checkpoints import load_weights
+from dl_lab.runs.weights import load_weights
 from dl_lab.types import UserError
 
-ADVICE = "procedure.weights=random would train without"
+ADVICE = "procedure.weights=random trains without them"
 
 
 def read_backbone(architecture: str, weights: str, folder: Path, checksum: str = "") -> tuple[dict[str, Tensor], str]:
-    """(state dict, what it is: file name and sha256).
+    """Read the weights of a pretrained net.
 
-    weights: "imagenet" (torchvision's IMAGENET1K_V1) or another of torchvision's names for this architecture, looked
-    for in `folder` and fetched into it; else a file (.pth, .pt, .safetensors), absolute or relative to `folder`.
-    checksum: "sha256:..." or "md5:..." that a file of one's own must have; torchvision's carry theirs in their name.
-    Raises UserError for a file that is not there and cannot be fetched, has another checksum, or holds no weights.
+    Args:
+        architecture: The name of the net in torchvision.
+        weights: "imagenet" (torchvision's IMAGENET1K_V1) or another of torchvision's names for this architecture,
+            looked for in `folder` and fetched into it. Or a file (.pth, .pt, .safetensors), absolute or relative to
+            `folder` or to the current folder.
+        folder: The folder of weights.
+        checksum: "sha256:..." or "md5:..." that a file of the user's own must have. The names of torchvision's files
+            hold their checksums.
+
+    Returns:
+        The state dict, and a description of the file: its name and sha256.
+
+    Raises:
+        UserError: The file is not there and cannot be fetched, has another checksum, or holds no weights.
     """
     folder = folder.expanduser()
     if weights.endswith((".pth", ".pt", ".safetensors")):
-        path = folder / Path(weights).expanduser()
-        if not path.is_file():
-            raise UserError(f"The weights {path} do not exist. {ADVICE}.")
+        given = Path(weights).expanduser()
+        candidates = list(dict.fromkeys([folder / given, given.absolute()]))
+        found = [candidate for candidate in candidates if candidate.is_file()]
+        if not found:
+            raise UserError(f"The weights {' and '.join(map(str, candidates))} do not exist. {ADVICE}.")
+        path = found[0]
     else:
-        path = _torchvision_file(architecture, weights, folder)
+        path = _find_torchvision_file(architecture, weights, folder)
     if checksum and not verify(path, checksum):
         raise UserError(f"{path} is not the expected file: its checksum is not {checksum}.")
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return _tensors(path), f"{path.name} (sha256 {digest[:16]})"
+    return _read_tensors(path), f"{path.name} (sha256 {digest[:16]})"
 
 
-def _torchvision_file(architecture: str, name: str, folder: Path) -> Path:
-    """The official file, fetched where it is not there; its name ends in the first digits of its sha256."""
+def _find_torchvision_file(architecture: str, name: str, folder: Path) -> Path:
+    """Return the path of the official file; download the file if it is missing.
+
+    The name of the file ends in the first digits of its sha256.
+    """
     from torchvision.models import get_model_weights
 
     known = {entry.name: entry for entry in get_model_weights(architecture)}
-    entry: Any = known.get("IMAGENET1K_V1" if name == "imagenet" else name)
+    entry = known.get("IMAGENET1K_V1" if name == "imagenet" else name)
     if entry is None:
         raise UserError(
             f"procedure.weights={name}: {architecture} has the weights imagenet, {', '.join(known)}, random, or a file "
@@ -81,7 +96,7 @@ def _fetch(url: str, path: Path, prefix: str) -> None:
         ) from error
 
 
-def _tensors(path: Path) -> dict[str, Tensor]:
+def _read_tensors(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return load_weights(path)
     try:

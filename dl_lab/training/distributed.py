@@ -1,81 +1,99 @@
 """One job on several processes: `torchrun -m dl_lab ...` with DistributedDataParallel.
 
-Every process computes the gradient of its part of each batch; the parts' gradients add up to that of the whole batch,
-so N processes do what one does at the same batch size, to rounding. What has a random part (dropout, augmentation)
-draws other numbers, and batch normalisation sees the whole batch on GPUs only. Only the process of rank 0 writes.
+Every process computes the gradient of its part of each batch. The parts' gradients add up to the gradient of the whole
+batch, so that N processes do, up to rounding, what one process does at the same batch size. Random parts (dropout,
+augmentation) draw other numbers in each process. Batch normalisation sees the whole batch on GPUs only. Only rank 0
+writes.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from dl_lab.types import Batch, Interrupted, Tally, Task, UserError, add_tallies
+from dl_lab.runs.machine import is_several
+from dl_lab.types import Batch, Interrupted, Tally, Task, UserError, add_tallies, measure_state
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
 class World:
-    """The processes of this job. rank: this one's number, 0 to size - 1; local_rank: its number on its machine."""
+    """The processes of this job.
+
+    Attributes:
+        rank: The number of this process, 0 to size - 1.
+        size: The number of processes.
+        local_rank: The number of this process on its machine.
+    """
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
 
-    def gather(self, value: Any) -> list[Any]:
-        """Every process's value, by rank. All processes must call it."""
+    def gather(self, value: Value) -> list[Value]:
+        """Return every process's value, by rank. All processes must call it."""
         if self.size == 1:
             return [value]
-        values: list[Any] = [None] * self.size
+        values = [value] * self.size  # each place takes the value of its rank
         torch.distributed.all_gather_object(values, value)
         return values
 
-    def share(self, value: Any) -> Any:
-        """Rank 0's value. All processes must call it."""
+    def share(self, value: Value) -> Value:
+        """Return the value of rank 0. All processes must call it."""
         if self.size == 1:
             return value
         values = [value]
         torch.distributed.broadcast_object_list(values, src=0)
         return values[0]
 
+    def any(self, holds: bool) -> bool:
+        """Return whether a condition holds in any process. All processes must call it."""
+        return any(self.gather(holds))
+
     def sum_each(self, tallies: Sequence[Tally]) -> list[Tally]:
-        """The tallies of the same steps, added over the processes in the order of their ranks."""
+        """Return the tallies of the same steps, added over the processes in the order of their ranks."""
         if self.size == 1:
             return list(tallies)
-        found = self.gather([_on_host(tally) for tally in tallies])
+        found = self.gather([_move_to_host(tally) for tally in tallies])
         return [functools.reduce(add_tallies, step) for step in zip(*found, strict=True)]
 
     def part_of(self, n: int) -> int:
-        """How many of a batch's n items are this process's, as `Tensor.tensor_split` divides them."""
+        """Return how many of a batch's n items this process has, as `Tensor.tensor_split` divides them."""
         whole, rest = divmod(n, self.size)
         return whole + (self.rank < rest)
 
 
-def _on_host(tally: Tally) -> Tally:
-    return {name: _measure_on_host(measure) for name, measure in tally.items()}
+def _move_to_host(tally: Tally) -> Tally:
+    moved: Tally = {}
+    for name, measure in tally.items():
+        moved[name] = type(measure)(*[_move_to_cpu(part) for part in measure_state(measure)])
+    return moved
 
 
-def _measure_on_host(measure: Any) -> Any:
-    fields = {field.name: getattr(measure, field.name) for field in dataclasses.fields(measure)}
-    return type(measure)(**{k: v.detach().cpu() if isinstance(v, Tensor) else v for k, v in fields.items()})
-
-
-def is_several() -> bool:
-    """Whether torchrun started several processes."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
+def _move_to_cpu(part: object) -> object:
+    if isinstance(part, Tensor):
+        return part.detach().cpu()
+    if isinstance(part, nn.Module):  # a metric of torchmetrics
+        return part.cpu()
+    return part
 
 
 @functools.cache
 def world() -> World:
-    """The processes that torchrun started; the first call connects them. Raises UserError where that fails."""
+    """Return the processes that torchrun started. The first call connects them.
+
+    Raises:
+        UserError: The processes cannot reach each other.
+    """
     if not is_several():
         return World()
     found = World(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_RANK", "0")))
@@ -91,7 +109,7 @@ def _has_a_gpu(found: World) -> bool:
 
 
 def leave() -> None:
-    """Disconnect."""
+    """Disconnect this process from the others."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
         world.cache_clear()
@@ -99,7 +117,11 @@ def leave() -> None:
 
 @contextmanager
 def together() -> Iterator[None]:
-    """A process that is gone interrupts the others: what was saved last is gone on with."""
+    """Interrupt this process when another process of the job is gone. The run continues from its last checkpoint.
+
+    Raises:
+        Interrupted: Another process is gone.
+    """
     try:
         yield
     except RuntimeError as error:
@@ -109,26 +131,28 @@ def together() -> Iterator[None]:
         raise Interrupted("Another process of this job is gone.") from error
 
 
-def own_seed(seed: int) -> None:
-    """Let the random parts differ between the processes; rank 0 draws what a single process would."""
+def seed_by_rank(seed: int) -> None:
+    """Seed torch by rank, so that random parts differ between the processes. Rank 0 keeps its random stream."""
     if world().rank:
         digest = hashlib.sha256(f"{seed} rank {world().rank}".encode()).digest()
         torch.manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
 class LossOfPart(nn.Module):
-    """A task's loss as a module, so that DistributedDataParallel sees whatever the task calls of the model."""
+    """A task's loss as a module, so that DistributedDataParallel sees every call of the model."""
 
     def __init__(self, model: nn.Module, task: Task) -> None:
         super().__init__()
-        self.model, self.task = model, task
+        self.model = model
+        self.task = task
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tally]:
+        """Return the loss of a batch, and its tally."""
         return self.task.loss(self.model, batch)
 
 
-def parallel(model: nn.Module, task: Task, device: torch.device) -> nn.parallel.DistributedDataParallel:
-    """The loss whose backward pass averages the gradients over the processes."""
+def build_parallel(model: nn.Module, task: Task, device: torch.device) -> nn.parallel.DistributedDataParallel:
+    """Return the loss whose backward pass averages the gradients over the processes."""
     return nn.parallel.DistributedDataParallel(
         LossOfPart(model, task),
         device_ids=[device.index] if device.type == "cuda" else None,
@@ -137,13 +161,13 @@ def parallel(model: nn.Module, task: Task, device: torch.device) -> nn.parallel.
 
 
 def share_buffers(model: nn.Module) -> None:
-    """Rank 0's buffers (running means) for all."""
+    """Copy the buffers (running means) of rank 0 to all processes."""
     for buffer in model.buffers():
         torch.distributed.broadcast(buffer, src=0)
 
 
-def describe() -> Mapping[str, Any]:
-    """What env.json says about the processes."""
+def describe() -> Mapping[str, object]:
+    """Return what env.json says about the processes."""
     if not is_several():
         return {}
     return {"processes": world().size, "torchrun": os.environ.get("TORCHELASTIC_RUN_ID", "")}

@@ -1,16 +1,19 @@
-"""How large the gradients of each layer are while a model learns: vanishing, exploding, or neither."""
+"""The size of the gradients of each layer while a model learns: vanishing, exploding, or neither."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
-from dl_lab import plots
-from dl_lab.run import read_records
-from dl_lab.training.trainer import Callback, Session
+from dl_lab.runs.files import read_records
+from dl_lab.show import gradient_plots, plots
+from dl_lab.training.layer_watch import loss_scale, watchable_model
+from dl_lab.training.session import Callback, Session
+from dl_lab.training.summary import name_in_words
 from dl_lab.types import Metrics, Tally, UserError
 
 Of = Literal["weight", "output"]
@@ -20,23 +23,30 @@ FILE = "gradient_norms.jsonl"
 class LayerGradients:
     """L2 norms of the loss's gradient by layer, caught by hooks during the next backward passes.
 
-    weight: of every weight matrix or kernel (parameters of two or more dimensions that are trained), after the passes
-    have added up. output: of what each layer that has such a weight returns, over the whole batch; passes add up, as
-    the micro-batches of one batch do. Layers keep the model's order. Nothing is read from the device here.
+    Layers keep the model's order. Nothing is read from the device here.
+
+    Args:
+        model: The model. Its layers are the modules with a weight matrix or kernel: a trained parameter of two or more
+            dimensions.
+        of: "weight" gives the norm of the gradient of that parameter, after all passes have added up. "output" gives
+            the norm over the whole batch of the gradient of the layer's output; passes add up, as the micro-batches of
+            one batch do.
     """
 
     def __init__(self, model: nn.Module, of: Sequence[Of] = ("weight",)) -> None:
         parameters = [(n, p) for n, p in model.named_parameters() if p.dim() >= 2 and p.requires_grad]
         self.squares: dict[Of, dict[str, Tensor]] = {kind: {} for kind in of}  # kind -> layer -> squared norm
-        self._handles: list[Any] = []
-        if "weight" in of:
-            for name, parameter in parameters:
-                self._handles.append(parameter.register_post_accumulate_grad_hook(self._weight_hook(_layer(name))))
-        if "output" in of:
-            for name in dict.fromkeys(name.rpartition(".")[0] for name, _ in parameters):
-                self._handles.append(model.get_submodule(name).register_forward_hook(self._output_hook(name)))
-        self._order = {_layer(name): i for i, (name, _) in enumerate(parameters)}
-        self._order |= {name.rpartition(".")[0]: self._order[_layer(name)] for name, _ in reversed(parameters)}
+        self._handles: list[RemovableHandle] = []
+        self._order: dict[str, int] = {}  # name of a weight or of a module -> its place in the model
+        for i, (name, parameter) in enumerate(parameters):
+            module, _, _ = name.rpartition(".")
+            if "output" in of and module not in self._order:
+                self._handles.append(model.get_submodule(module).register_forward_hook(self._watch_output(module)))
+            if "weight" in of:
+                hook = self._watch_weight(_shorten(name))
+                self._handles.append(parameter.register_post_accumulate_grad_hook(hook))
+            self._order.setdefault(_shorten(name), i)
+            self._order.setdefault(module, i)
 
     def remove(self) -> None:
         """Take the hooks away."""
@@ -45,112 +55,148 @@ class LayerGradients:
         self._handles.clear()
 
     def norms(self) -> dict[Of, dict[str, Tensor]]:
-        """kind -> layer -> 0-dimensional tensor, of the passes so far."""
-        return {
-            kind: {name: squares[name].sqrt() for name in sorted(squares, key=self._order.__getitem__)}
-            for kind, squares in self.squares.items()
-        }
+        """Return the norms of the passes so far: kind -> layer -> 0-dimensional tensor."""
+        norms: dict[Of, dict[str, Tensor]] = {}
+        for kind, squares in self.squares.items():
+            names = sorted(squares, key=self._order.__getitem__)
+            norms[kind] = {name: squares[name].sqrt() for name in names}
+        return norms
 
-    def _weight_hook(self, name: str) -> Any:
+    def _watch_weight(self, name: str) -> Callable[[Tensor], None]:
         def hook(parameter: Tensor) -> None:
             assert parameter.grad is not None
-            self.squares["weight"][name] = _square(parameter.grad)  # what the passes have added up to
+            self.squares["weight"][name] = _square(parameter.grad)  # the passes have added up
 
         return hook
 
-    def _output_hook(self, name: str) -> Any:
+    def _watch_output(self, name: str) -> Callable[[nn.Module, object, object], None]:
         def add(gradient: Tensor) -> None:
             squares = self.squares["output"]
             square = _square(gradient)
             squares[name] = squares[name] + square if name in squares else square
 
-        def hook(module: nn.Module, arguments: Any, output: Any) -> None:
-            for tensor in _tensors(output):
+        def hook(module: nn.Module, arguments: object, output: object) -> None:
+            for tensor in _find_tensors(output):
                 if tensor.requires_grad:
                     tensor.register_hook(add)  # not a module's backward hook: those forbid in-place layers after it
 
         return hook
 
 
-def _layer(parameter: str) -> str:
+def _shorten(parameter: str) -> str:
     return parameter.removesuffix(".weight")
 
 
 def _square(gradient: Tensor) -> Tensor:
-    """The squared norm, taken of the norm: gradients of 1e-25 must not vanish here."""
+    """Return the squared norm. The square is taken of the norm, because gradients of 1e-25 must not vanish here."""
     with torch.no_grad():
         values = gradient.coalesce().values() if gradient.is_sparse else gradient
         return torch.linalg.vector_norm(values, dtype=torch.float32).double().square()
 
 
-def _tensors(output: Any) -> Iterator[Tensor]:
+def _find_tensors(output: object) -> Iterator[Tensor]:
     if isinstance(output, Tensor):
         yield output
     elif isinstance(output, tuple | list):
         for part in output:
-            yield from _tensors(part)
+            yield from _find_tensors(part)
+
+
+class Watched(NamedTuple):
+    """An update whose gradients are measured: its step, the loss scale, and the hooks."""
+
+    step: int
+    scale: float
+    gradients: LayerGradients
+
+
+class Measured(NamedTuple):
+    """Norms that were measured and not yet read from the device: of a step, under a loss scale."""
+
+    step: int
+    scale: float
+    norms: dict[Of, dict[str, Tensor]]
 
 
 class GradientNorms(Callback):
-    """Norms of the gradients by layer every `every` updates, the first one (initial weights) included.
+    """Records norms of the gradients by layer, of the mean loss before clipping.
 
-    of: "weight", "output" or both (see LayerGradients). Gradients are those of the mean loss, before clipping. At the
-    end: a figure for each kind (heat map over layer and step, lines over steps, profiles over layers) with its rows;
-    all along, scalars `gradient_norm/<kind>/<layer>` and records in gradient_norms.jsonl. Hooks stand only during the
-    updates that are measured, and norms stay on the device until the progress is shown.
-    Raises ValueError for an interval below 1; UserError at the start for a learner that has no torch model, and for
-    outputs of a compiled model; UserError where an update gives no gradient.
+    During the fit, the board gets scalars `gradient_norm/<kind>/<layer>`, and gradient_norms.jsonl gets records. At the
+    end there is a figure for each kind with its rows: heat map over layer and step, lines over steps, profiles over
+    layers. Hooks are there only during the updates that are measured, and norms stay on the device until the progress
+    is shown.
+
+    Args:
+        every: Measure one update in `every`, the first one (initial weights) included.
+        of: "weight", "output" or both (see `LayerGradients`).
+
+    Raises:
+        ValueError: `every` is less than 1, or `of` names another kind.
+        UserError: The learner has no torch model, or outputs of a compiled model are to be measured (both when the fit
+            starts); or an update gives no gradient.
     """
+
+    imports = plots.IMPORTS
 
     def __init__(self, every: int = 50, of: Sequence[Of] = ("weight",)) -> None:
         if every < 1 or not of or set(of) - {"weight", "output"}:
             raise ValueError(f"every {every} must be at least 1, and of {list(of)} weight, output or both")
-        self.every, self.of = every, tuple(dict.fromkeys(of))
-        self._watched: tuple[int, float, LayerGradients] | None = None  # step, loss scale, what its hooks catch
-        self._waiting: list[tuple[int, float, dict[Of, dict[str, Tensor]]]] = []  # measured, not yet read
-        self._read: list[list[Any]] = []  # read, not yet recorded: of a checkpoint
+        self.every = every
+        self.of = tuple(dict.fromkeys(of))
+        self._watched: Watched | None = None
+        self._measured: list[Measured] = []
+        self._read: list[tuple[int, dict[str, dict[str, float]]]] = []  # (step, norms), not yet recorded
 
     def fit_start(self, session: Session) -> None:
-        self._model(session)
+        """Refuse a learner that cannot be watched."""
+        self._find_model(session)
 
     def update_start(self, session: Session) -> None:
+        """Take the hooks of the last update away, and set hooks if this one is to be measured."""
         self._finish_watching()
         if session.step % self.every == 0:
-            scaler = getattr(session.learner, "scaler", None)  # fp16: the loss, and with it the gradient, is scaled
-            scale = float(scaler.get_scale()) if scaler is not None else 1.0
-            self._watched = (session.step, scale, LayerGradients(self._model(session), self.of))
+            gradients = LayerGradients(self._find_model(session), self.of)
+            self._watched = Watched(session.step, loss_scale(session.learner), gradients)
 
     def progress(self, session: Session) -> None:
-        if self._watched is None or self._watched[0] < session.step:
+        """Record the norms that are complete."""
+        if self._watched is None or self._watched.step < session.step:
             self._record(session)
 
     def epoch_end(self, session: Session, metrics: Metrics) -> None:
+        """Record the norms of the epoch."""
         self._record(session)
 
     def close(self, session: Session) -> None:
+        """Take the hooks away."""
         self._finish_watching()
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
+        """Return the norms that are not yet recorded."""
         self._read_all()
-        return {"read": self._read}
+        return {"read": [list(entry) for entry in self._read]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._read = [list(row) for row in state.get("read", [])]
+        """Take back what `state_dict` gave."""
+        self._read = [(step, norms) for step, norms in state.get("read", [])]
 
     def fit_end(self, session: Session, tally: Tally, metrics: Metrics) -> None:
+        """Draw the figures."""
         records = read_records(session.run.folder / FILE)
+        words = name_in_words(self._find_model(session))
         for kind in self.of:
             rows = [{"step": record["step"], **record[kind]} for record in records]
             title = f"L2 norm of the gradient of each layer's {kind}"
-            session.run.figure(f"gradient_norms_{kind}", plots.gradient_norms(rows, title), rows, session.step)
+            figure = gradient_plots.gradient_norms(rows, title, words)
+            session.run.figure(f"gradient_norms_{kind}", figure, rows, session.step)
 
-    def _model(self, session: Session) -> nn.Module:
-        model = getattr(session.learner, "model", None)
-        if not isinstance(model, nn.Module):
+    def _find_model(self, session: Session) -> nn.Module:
+        model = session.learner.main_module()
+        if model is None:
             raise UserError(
                 "Gradient norms need a torch model that learns by gradient: use callbacks.gradient_norms=null."
             )
-        if "output" in self.of and getattr(session.learner, "forward", model) is not model:
+        if "output" in self.of and watchable_model(session.learner) is None:
             raise UserError(
                 "The outputs of a compiled model cannot be watched: use learner.compile=false or "
                 "callbacks.gradient_norms.of=[weight]."
@@ -159,36 +205,39 @@ class GradientNorms(Callback):
 
     def _finish_watching(self) -> None:
         if self._watched is not None:
-            step, scale, watched = self._watched
-            watched.remove()
-            self._waiting.append((step, scale, watched.norms()))
+            step, scale, gradients = self._watched
+            gradients.remove()
+            self._measured.append(Measured(step, scale, gradients.norms()))
             self._watched = None
 
     def _read_all(self) -> None:
         self._finish_watching()
-        for step, scale, norms in self._waiting:
-            plain = {kind: _numbers(layers, scale) for kind, layers in norms.items()}
+        for step, scale, norms in self._measured:
+            plain: dict[str, dict[str, float]] = {}
+            for kind, layers in norms.items():
+                plain[kind] = _read_norms(layers, scale)
             if not all(plain.values()):
                 raise UserError(
                     "No gradient reached a layer's weight in an update: this learner cannot be watched; use "
                     "callbacks.gradient_norms=null."
                 )
-            self._read.append([step, plain])
-        self._waiting.clear()
+            self._read.append((step, plain))
+        self._measured.clear()
 
     def _record(self, session: Session) -> None:
         self._read_all()
         for step, norms in self._read:
             session.run.append(FILE, {"step": step, **norms})
-            values = {
-                f"gradient_norm/{kind}/{layer}": v for kind, layers in norms.items() for layer, v in layers.items()
-            }
+            values: Metrics = {}
+            for kind, layers in norms.items():
+                for layer, norm in layers.items():
+                    values[f"gradient_norm/{kind}/{layer}"] = norm
             session.run.board.scalars(values, step)
         self._read = []
 
 
-def _numbers(layers: Mapping[str, Tensor], scale: float) -> dict[str, float]:
-    """With one copy from the device for all."""
+def _read_norms(layers: Mapping[str, Tensor], scale: float) -> dict[str, float]:
+    """Read the norms of all layers with one copy from the device."""
     if not layers:
         return {}
     values = torch.stack(list(layers.values())).tolist()

@@ -1,4 +1,4 @@
-"""What a trained NumPy model makes of one drawn image: the probability of each class as bars."""
+"""The answer of a trained NumPy model to one drawn image: the probability of each class as bars."""
 
 from __future__ import annotations
 
@@ -6,17 +6,25 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dl_lab import plots
-from dl_lab.training.trainer import Callback, Session
+from dl_lab.show import plots
+from dl_lab.training.scratch import ScratchLearner
+from dl_lab.training.session import Callback, Session
 from dl_lab.types import Metrics, Tally, UserError
 
 
 class Probe(Callback):
-    """At the end of the fit: class probabilities of the image that `rows` draw, "#" being `intensity` and "." zero.
+    """Draws the class probabilities of a drawn image at the end of the fit.
 
-    The intensity is in the units the model is trained in. Raises ValueError for rows of different lengths; UserError
-    at the start of the fit where the model gives no probabilities or takes another size.
+    Args:
+        rows: The rows of the image: "#" is a pixel of `intensity`, "." a pixel of zero.
+        intensity: The intensity, in the units that the model is trained in.
+
+    Raises:
+        ValueError: The rows have different lengths, or other characters.
+        UserError: The model gives no probabilities, or takes another size. This is checked when the fit starts.
     """
+
+    imports = plots.IMPORTS
 
     def __init__(self, rows: Sequence[str], intensity: float = 1.0) -> None:
         if not rows or len({len(row) for row in rows}) != 1 or set("".join(rows)) - set("#."):
@@ -24,18 +32,22 @@ class Probe(Callback):
         self.x = np.array([[intensity * (pixel == "#") for row in rows for pixel in row]])  # (1, n_features)
 
     def fit_start(self, session: Session) -> None:
-        self._probabilities(session)
+        """Refuse a model that gives no probabilities for the image."""
+        self._find_probabilities(session)
 
     def fit_end(self, session: Session, tally: Tally, metrics: Metrics) -> None:
-        p = self._probabilities(session)
+        """Draw the probabilities."""
+        p = self._find_probabilities(session)
         names = session.dataset.class_names or tuple(str(i) for i in range(len(p)))
         values = dict(zip(names, p.tolist(), strict=True))
         figure = plots.bars(values, "a drawn digit the model has never seen", "class", "probability")
-        session.run.figure("probe", figure, [{"class": k, "probability": v} for k, v in values.items()], session.step)
+        rows = [{"class": name, "probability": value} for name, value in values.items()]
+        session.run.figure("probe", figure, rows, session.step)
 
-    def _probabilities(self, session: Session) -> np.ndarray:
-        """(n_classes,)."""
-        probabilities = getattr(getattr(session.learner, "model", None), "probabilities", None)
+    def _find_probabilities(self, session: Session) -> np.ndarray:
+        """Return the probability of each class (n_classes,)."""
+        learner = session.learner
+        probabilities = learner.probabilities() if isinstance(learner, ScratchLearner) else None
         if probabilities is None:
             raise UserError("The probe needs a NumPy model that gives probabilities: use callbacks.probe=null.")
         try:

@@ -1,36 +1,45 @@
-"""The first updates of a training, executed again."""
+"""A repetition of the first updates of a training."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from dl_lab.types import Batch, Learner, Tally
+from dl_lab.types import Batch, Learner, Measure, Tally
 
 
 class Enough(Exception):
-    """The asked number of updates is done."""
+    """The wanted number of updates is done."""
 
 
 class FirstUpdates:
-    """A learner that does what another does, and raises Enough instead of one update more than `n_updates`.
+    """A learner that passes everything on to another learner, and raises `Enough` after a number of updates.
 
-    losses(): those of the updates so far, exactly as a run records them.
+    Args:
+        learner: The other learner.
+        n_updates: The number of updates.
     """
 
     def __init__(self, learner: Learner, n_updates: int) -> None:
-        self._learner, self._left = learner, n_updates
-        self._tallies: list[Any] = []
+        self._learner = learner
+        self._n_left = n_updates
+        self._losses: list[Measure] = []
 
     def update(self, batch: Batch) -> Tally:
-        if self._left == 0:
+        """Learn from one batch.
+
+        Raises:
+            Enough: All updates are done.
+        """
+        if self._n_left == 0:
             raise Enough
-        self._left -= 1
+        self._n_left -= 1
         tally = self._learner.update(batch)
-        self._tallies.append(tally["loss"])
+        self._losses.append(tally["loss"])
         return tally
 
     def losses(self) -> list[float]:
-        return [ratio.values("")[""] for ratio in self._tallies]
+        """Return the losses of the updates so far, exactly as a run records them."""
+        return [loss.values("")[""] for loss in self._losses]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._learner, name)

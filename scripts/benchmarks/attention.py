@@ -34,15 +34,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from torch import Tensor
 
-from dl_lab.experiments.attention_cost import peak_bytes, slope
 from dl_lab.models.attention.exact import fused_attention, softmax_attention
 from dl_lab.models.attention.linear import mclaurin_attention, series_attention
-from dl_lab.run import describe_environment
+from dl_lab.procedures.attention_cost import fit_slope, measure_peak_bytes
+from dl_lab.runs.environment import describe_environment
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def causal_linear(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Causal linear attention, as the benchmark times it."""
     return mclaurin_attention(q, k, v, causal=True)
 
 
@@ -55,6 +56,7 @@ CONTESTANTS: dict[str, Attend] = {
 
 
 def draw(length: int, dim: int) -> list[Tensor]:
+    """Draw queries, keys and values (1, 1, length, dim)."""
     q, k, v = torch.randn(3, 1, 1, length, dim, generator=torch.Generator().manual_seed(0))
     return [q * dim**-0.25, k * dim**-0.25, v]
 
@@ -100,15 +102,17 @@ def resident() -> int:
 
 
 def causal_memory(dim: int, lengths: list[int]) -> list[dict[str, int]]:
+    """Measure the peak memory of causal linear attention at each length."""
     rows = []
     for length in lengths:
         inputs = draw(length, dim)
-        peak = peak_bytes(partial(causal_linear, *inputs), torch.device("cpu"))
+        peak = measure_peak_bytes(partial(causal_linear, *inputs), torch.device("cpu"))
         rows.append({"length": length, "bytes": peak})
     return rows
 
 
 def main() -> None:
+    """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--length", type=int, default=8192)
     parser.add_argument("--dim", type=int, default=16)
@@ -127,7 +131,7 @@ def main() -> None:
         resident = resident_peak(name, options.length, options.dim)
         rows[name] = {"seconds": statistics.median(seconds[name]), "ratio": ratio, "resident_bytes": resident}
         print(f"{name:14} {rows[name]['seconds'] * 1e3:9.2f} {ratio:21.2f} {resident / 1e6:17.1f}")
-    growth = slope(memory, "bytes")
+    growth = fit_slope(memory, "bytes")
     print("causal linear: " + ", ".join(f"{row['length']}: {row['bytes'] / 1e6:.1f} MB" for row in memory))
     print(f"slope of causal memory {growth:.3f}")
     goals = {

@@ -20,15 +20,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 
-from dl_lab import config as configs
-from dl_lab.run import describe_environment
+from dl_lab import configs
+from dl_lab.runs.environment import describe_environment
 
 
 def mechanisms() -> list[str]:
+    """List the attention mechanisms of the configs."""
     return sorted(configs.Composer().loader.get_group_options("model/attention"))
 
 
 def learner_and_batch(mechanism: str, length: int, batch: int) -> tuple[Any, Any]:
+    """Build the classifier with a mechanism, and one generated batch."""
     torch.manual_seed(0)
     overrides = [f"model/attention={mechanism}", f"dataset.length={length}"]
     generated = ["dataset.source=generated", f"+dataset.n_generated={batch}"]
@@ -50,6 +52,7 @@ def milliseconds(length: int, batch: int, rounds: int) -> dict[str, float]:
 
 
 def main() -> None:
+    """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--length", type=int, nargs="*", default=[64, 512])
     parser.add_argument("--batch", type=int, default=16)

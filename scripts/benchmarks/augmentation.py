@@ -24,9 +24,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
-from dl_lab.datasets import augmentation as ours
 from dl_lab.datasets.batches import uniform
-from dl_lab.run import describe_environment
+from dl_lab.datasets.images import augmentation as ours
+from dl_lab.runs.environment import describe_environment
 
 SIDE = 32
 PAIRS: dict[str, tuple[dict[str, Any], list[Any]]] = {
@@ -47,11 +47,13 @@ PAIRS: dict[str, tuple[dict[str, Any], list[Any]]] = {
 
 
 def whole_batch(steps: dict[str, Any], images: Tensor) -> Callable[[], Any]:
+    """Return dl-lab's augmentation of a whole batch, to be timed."""
     augment = ours.Augmentation(steps)
     return lambda: augment(images.float().div_(255), uniform(len(images), augment.n_draws, 0, 0))
 
 
 def one_by_one(steps: list[Any], images: Tensor) -> Callable[[], Any]:
+    """Return torchvision's augmentation of one image after the other, to be timed."""
     transform = v2.Compose([v2.ToDtype(torch.float32, scale=True), *steps])
     return lambda: torch.stack([transform(image) for image in images])
 
@@ -74,6 +76,7 @@ def measure(batch: int, rounds: int) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
+    """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=7)

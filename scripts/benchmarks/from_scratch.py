@@ -32,11 +32,11 @@ os.environ["MKL_NUM_THREADS"] = "1"
 import numpy as np
 
 from dl_lab.datasets.batches import TensorSplit, in_order
-from dl_lab.datasets.images import Scaled, generated_arrays
+from dl_lab.datasets.images.labelled import Scaled, generate_arrays
 from dl_lab.from_scratch.logistic_regression import LogisticRegression
 from dl_lab.from_scratch.mlp import MLP
 from dl_lab.from_scratch.perceptron import Perceptron
-from dl_lab.run import describe_environment
+from dl_lab.runs.environment import describe_environment
 from dl_lab.training.scratch import ScratchLearner
 from dl_lab.types import LabelledBatch
 
@@ -49,6 +49,7 @@ MODELS: dict[str, Callable[[], Any]] = {
 
 
 def plain_perceptron(x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
+    """The perceptron of the course's solution, as plain NumPy."""
     W = np.zeros((4, 785))
     for x_i, y_i in zip(np.hstack([x, np.ones((len(x), 1))]), y, strict=True):
         predicted = np.argmax(W.dot(x_i))
@@ -59,6 +60,7 @@ def plain_perceptron(x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def plain_logistic_regression(x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
+    """Logistic regression of the course's solution, as plain NumPy."""
     W = np.zeros((4, 785))
     for x_i, y_i in zip(np.hstack([x, np.ones((len(x), 1))]), y, strict=True):
         z = W.dot(x_i)
@@ -70,6 +72,7 @@ def plain_logistic_regression(x: np.ndarray, y: np.ndarray) -> dict[str, np.ndar
 
 
 def plain_mlp(x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
+    """The multilayer perceptron of the course's solution, as plain NumPy."""
     random = np.random.RandomState(42)
     W1, b1 = random.normal(0.1, 0.1, (200, 784)), np.zeros(200)
     W2, b2 = random.normal(0.1, 0.1, (4, 200)), np.zeros(4)
@@ -91,12 +94,14 @@ PLAIN = {"perceptron": plain_perceptron, "logistic_regression": plain_logistic_r
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Call a function. Return its CPU seconds and its result."""
     started = time.process_time()
     result = work()
     return time.process_time() - started, result
 
 
 def through_runner(model: Any, split: TensorSplit) -> dict[str, np.ndarray]:
+    """Train a model for one epoch through dl-lab's learner. Return its weights."""
     learner = ScratchLearner(model)
     for batch in split.epoch(8192, seed=42, epoch=0):
         learner.update(batch)
@@ -104,10 +109,12 @@ def through_runner(model: Any, split: TensorSplit) -> dict[str, np.ndarray]:
 
 
 def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
+    """Whether all arrays have the same bits."""
     return all(np.array_equal(a[name], b[name]) for name in a)
 
 
 def measure(name: str, split: TensorSplit, rounds: int) -> dict[str, Any]:
+    """Time the plain loop, the model and the model in dl-lab's learner."""
     x = split.columns.x.flatten(1).numpy() / 256
     y = split.columns.y.numpy()
     seconds: dict[str, list[float]] = {"plain": [], "model": [], "runner": []}
@@ -139,6 +146,7 @@ def measure(name: str, split: TensorSplit, rounds: int) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=97_477)
     parser.add_argument("--rounds", type=int, default=3)
@@ -147,7 +155,7 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
-    images, labels = generated_arrays(options.samples, (1, 28, 28), 4)["train"]
+    images, labels = generate_arrays(options.samples, (1, 28, 28), 4)["train"]
     labels = np.random.default_rng(1).permutation(labels)
     columns = LabelledBatch(torch.from_numpy(images), torch.from_numpy(labels))
     split = TensorSplit(columns, Scaled((1, 28, 28), 256), in_order)

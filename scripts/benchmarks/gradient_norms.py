@@ -29,16 +29,18 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from dl_lab.datasets.images import generated_arrays, labelled_images
+from dl_lab.datasets.dataset import Dataset
+from dl_lab.datasets.images.labelled import generate_arrays, labelled_images
 from dl_lab.models.mlp import MLP
 from dl_lab.models.oct_cnn import PooledCNN
 from dl_lab.models.resnet import resnet18
-from dl_lab.run import NoBoard, Run, describe_environment
+from dl_lab.runs.board import NoBoard
+from dl_lab.runs.environment import describe_environment
+from dl_lab.runs.recorder import Run
 from dl_lab.tasks.classification import Classification
 from dl_lab.training.gradient_norms import GradientNorms
 from dl_lab.training.learners import GradientLearner
 from dl_lab.training.trainer import Callback, Trainer
-from dl_lab.types import Dataset
 
 Build = Callable[[], nn.Module]
 # name -> how to build it, image shape, batch size, training images
@@ -57,14 +59,17 @@ class Clock(Callback):
         self.seconds, self.begun = 0.0, 0.0
 
     def update_start(self, session: Any) -> None:
+        """Start the clock at the first batch of an epoch."""
         if session.batch == 0:
             self.begun = time.process_time()
 
     def epoch_end(self, session: Any, metrics: Any) -> None:
+        """Stop the clock."""
         self.seconds += time.process_time() - self.begun
 
 
 def fitted(build: Build, dataset: Dataset, batch: int, epochs: int, norms: GradientNorms | None) -> float:
+    """Train once with dl-lab. Return the CPU seconds of its epochs."""
     torch.manual_seed(0)
     learner = GradientLearner(build(), Classification(), lambda p: torch.optim.SGD(p, lr=0.01, fused=True))
     clock = Clock()  # comes last at the end of an epoch: what the norms cost there is counted
@@ -75,6 +80,7 @@ def fitted(build: Build, dataset: Dataset, batch: int, epochs: int, norms: Gradi
 
 
 def by_hand(build: Build, dataset: Dataset, batch: int, epochs: int) -> float:
+    """Train once with a plain loop that keeps the gradient norms. Return its CPU seconds."""
     torch.manual_seed(0)
     model = build()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, fused=True)
@@ -95,8 +101,10 @@ def measure(name: str, epochs: int, rounds: int) -> dict[str, float]:
     """Milliseconds of a step without norms, and the ratios to it."""
     build, shape, batch, n = NETS[name]
     n_classes = build()(torch.zeros(2, *shape)).shape[1]
-    arrays = generated_arrays(n, shape, n_classes)
-    arrays |= {split: tuple(array[:8] for array in arrays[split]) for split in ("val", "test")}
+    arrays = generate_arrays(n, shape, n_classes)
+    for split in ("val", "test"):
+        images, labels = arrays[split]
+        arrays[split] = (images[:8], labels[:8])
     dataset = labelled_images("noise", arrays, "generated", input_shape=shape, n_classes=n_classes, divisor=255)
     contestants: dict[str, Callable[[], float]] = {
         "without": lambda: fitted(build, dataset, batch, epochs, None),
@@ -117,6 +125,7 @@ def measure(name: str, epochs: int, rounds: int) -> dict[str, float]:
 
 
 def main() -> None:
+    """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)

@@ -29,10 +29,10 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import numpy as np
 import throughput  # the benchmark beside this one
 
-from dl_lab import config as configs
-from dl_lab.commands import train
-from dl_lab.datasets.images import generated_arrays
-from dl_lab.targets import ALLOW_VARIABLE
+from dl_lab import configs
+from dl_lab.configs.targets import ALLOW_VARIABLE
+from dl_lab.datasets.images.labelled import generate_arrays
+from dl_lab.jobs.one import execute
 
 FIRST_STEP = """
 import os
@@ -108,6 +108,7 @@ def source_of(name: str) -> str:
 
 
 def row(name: str, measured: Sequence[tuple[float, float]]) -> dict[str, float]:
+    """Return the medians of pairs of measurements, and of their ratios."""
     ours, theirs = (statistics.median(column) for column in zip(*measured, strict=True))
     return {"ours": ours, "theirs": theirs, "ratio": statistics.median(a / b for a, b in measured)}
 
@@ -121,7 +122,7 @@ def epoch_seconds(batch: int, folder: Path, data: Path, *overrides: str) -> floa
     words += [f"trainer.batch_size={batch}", f"trainer.max_epochs={EPOCHS}", "trainer.device=cpu"]
     words += ["+callbacks.clock._target_=throughput.Clock", f"hydra.run.dir={folder / os.urandom(4).hex()}"]
     composed = configs.Composer().compose([*words, *overrides])
-    train.execute(composed, ["dl-lab", *words], quiet=True)
+    execute(composed, ["dl-lab", *words], quiet=True)
     return sum(throughput.Clock.seconds[-2:])
 
 
@@ -139,6 +140,7 @@ def recording(batch: int, samples: int, rounds: int, folder: Path, data: Path) -
 
 
 def report(name: str, result: dict[str, float]) -> str:
+    """Return a line of the table, with the goal."""
     sign, goal = GOALS[name.partition(",")[0]]
     reached = result["ratio"] <= goal if sign == "<=" else result["ratio"] >= goal
     unit = "MiB" if name == "memory" else "s" if sign == "<=" else "runs/s"
@@ -147,6 +149,7 @@ def report(name: str, result: dict[str, float]) -> str:
 
 
 def main() -> None:
+    """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, nargs="*", default=[8, 64])
@@ -160,7 +163,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         data, arrays = folder / "octmnist.npz", {}
-        for split, (images, labels) in generated_arrays(options.samples, (1, 28, 28), 4).items():
+        for split, (images, labels) in generate_arrays(options.samples, (1, 28, 28), 4).items():
             few = slice(None) if split == "train" else slice(64)
             arrays |= {f"{split}_images": images[few, 0], f"{split}_labels": labels[few]}
         np.savez(data, **arrays)

@@ -85,9 +85,9 @@ tune.Tuner(
 
 def prepare(folder: Path, samples: int) -> None:
     """The data, the peers' programs, and a config folder with an empty procedure."""
-    from dl_lab.datasets.images import generated_arrays
+    from dl_lab.datasets.images.labelled import generate_arrays
 
-    images, labels = generated_arrays(samples, (1, 28, 28), 4)["train"]
+    images, labels = generate_arrays(samples, (1, 28, 28), 4)["train"]
     (folder / "data").mkdir(parents=True)
     arrays: Any = {}
     for split, n in (("train", samples), ("val", 64), ("test", 64)):
@@ -101,6 +101,7 @@ def prepare(folder: Path, samples: int) -> None:
 
 
 def clean(folder: Path) -> None:
+    """Remove what the last round has written."""
     for name in ("losses", "multirun", "outputs", "ray"):
         shutil.rmtree(folder / name, ignore_errors=True)
     (folder / "losses").mkdir()
@@ -142,6 +143,7 @@ def _watch(pid: int, peak: list[float]) -> None:
 
 
 def commands(folder: Path, rates: list[float]) -> dict[str, list[str]]:
+    """Return each contestant's command."""
     grid, python = ",".join(map(str, rates)), sys.executable
     peer = [python, "peer.py", f"folder={folder}"]
     loop = " && ".join(
@@ -157,6 +159,7 @@ def commands(folder: Path, rates: list[float]) -> dict[str, list[str]]:
 
 
 def lab(folder: Path, *arguments: str) -> list[str]:
+    """Return the command of dl-lab's sweep."""
     common = [
         "experiment=octmnist_cnn",
         f"paths.data_dir={folder}/data",
@@ -174,6 +177,7 @@ def lab(folder: Path, *arguments: str) -> list[str]:
 
 
 def losses(folder: Path, name: str, rates: list[float]) -> list[float]:
+    """Read the losses that a contestant has measured, in the order of the learning rates."""
     if name != "dl-lab":
         return [json.loads((folder / "losses" / f"{rate}.json").read_text()) for rate in rates]
     found = {}
@@ -185,6 +189,7 @@ def losses(folder: Path, name: str, rates: list[float]) -> list[float]:
 
 
 def contest(n: int, samples: int, rounds: int, skip: list[str]) -> dict[str, Any]:
+    """Time the contestants in turns, and check that they measure the same losses."""
     with tempfile.TemporaryDirectory() as name:
         folder, rates = Path(name), LEARNING_RATES[:n]
         prepare(folder, samples)
@@ -252,6 +257,7 @@ def memory() -> dict[str, float]:
 
 
 def main() -> None:
+    """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--jobs", type=int, nargs="*", default=[16, 48])

@@ -38,13 +38,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
 
-from dl_lab import config as configs
-from dl_lab.datasets.text import Vocabulary, WordEncoder
-from dl_lab.datasets.tokens import Layout, Ragged, token_dataset
+from dl_lab import configs
+from dl_lab.datasets.text.encoders import Vocabulary, WordEncoder
+from dl_lab.datasets.text.tokens import Layout, Ragged, token_dataset
 from dl_lab.models.attention.mechanisms import Fused
 from dl_lab.models.post_norm_transformer import PostNormTransformer
 from dl_lab.models.text_recurrent import TextRecurrent
-from dl_lab.run import NoBoard, Run, describe_environment
+from dl_lab.runs.board import NoBoard
+from dl_lab.runs.environment import describe_environment
+from dl_lab.runs.recorder import Run
 from dl_lab.tasks.classification import Classification
 from dl_lab.training.learners import GradientLearner
 from dl_lab.training.trainer import Callback, Trainer
@@ -56,6 +58,7 @@ Text = tuple[list[int], int]
 
 
 def texts_of(kind: str, n: int) -> list[Text]:
+    """Draw texts with the lengths of a kind of data set."""
     mean, sd, length, _ = KINDS[kind]
     rng = np.random.default_rng(0)
     sigma = np.sqrt(np.log(1 + (sd / mean) ** 2))
@@ -74,7 +77,8 @@ class TorchEncoder(nn.Module):
         self.inner.blocks = nn.ModuleList()
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        x = self.encoder(self.inner.embedded(tokens, mask), src_key_padding_mask=~mask) * mask[..., None]
+        """(batch, length) tokens and mask -> (batch, classes) logits."""
+        x = self.encoder(self.inner.embed(tokens, mask), src_key_padding_mask=~mask) * mask[..., None]
         return self.inner.head(x.sum(dim=1) / mask.sum(dim=1, keepdim=True))
 
 
@@ -87,15 +91,18 @@ class PackedLSTM(nn.Module):
         self.head = nn.Linear(128, N_CLASSES)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """(batch, length) tokens and mask -> (batch, classes) logits."""
         packed = pack_padded_sequence(self.words(tokens), mask.sum(dim=1).cpu(), batch_first=True, enforce_sorted=False)
         return self.head(self.lstm(packed)[1][0][-1])
 
 
 def transformer() -> PostNormTransformer:
+    """Build dl-lab's transformer."""
     return PostNormTransformer(N_WORDS, 128, N_CLASSES, Fused, n_layers=2, hidden=512, frozen_words=False)
 
 
 def lstm() -> TextRecurrent:
+    """Build dl-lab's LSTM."""
     return TextRecurrent(N_WORDS, N_CLASSES, "lstm", dim=100, hidden=128)
 
 
@@ -103,9 +110,11 @@ class Clock(Callback):
     """CPU seconds of an epoch, from before its first update to its recorded end."""
 
     def fit_start(self, session: Any) -> None:
+        """Start the clock."""
         self.started = time.process_time()
 
     def epoch_end(self, session: Any, metrics: Any) -> None:
+        """Stop the clock."""
         self.seconds = time.process_time() - self.started
 
 
@@ -153,6 +162,7 @@ def of_plain_loop(model: Callable[[], nn.Module], texts: list[Text], length: int
 
 
 def contestants(kind: str) -> Iterator[tuple[str, Callable[..., float]]]:
+    """Yield each contestant with its function, which returns the CPU seconds of an epoch."""
     model = transformer if kind == "transformer" else lstm
     yield "dl-lab", partial(of_dl_lab, model, bucketing=True)
     yield "dl-lab, no buckets", partial(of_dl_lab, model, bucketing=False)
@@ -162,6 +172,7 @@ def contestants(kind: str) -> Iterator[tuple[str, Callable[..., float]]]:
 
 
 def measure(kind: str, n: int, rounds: int) -> list[dict[str, Any]]:
+    """Time the contestants of one kind of model in turns."""
     *_, length, batch = KINDS[kind]
     texts = texts_of(kind, n)
     n_tokens = sum(len(text) for text, _ in texts)
@@ -208,6 +219,7 @@ def padova(rounds: int) -> list[dict[str, Any]]:
 
 
 def main() -> None:
+    """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--texts", type=int, default=512)

@@ -36,12 +36,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from dl_lab import config as configs
-from dl_lab.commands import train
+from dl_lab import configs
+from dl_lab.configs.targets import ALLOW_VARIABLE
 from dl_lab.datasets.batches import shuffled
-from dl_lab.datasets.images import generated_arrays
+from dl_lab.datasets.images.labelled import generate_arrays
+from dl_lab.jobs.one import execute
 from dl_lab.models.oct_cnn import PooledCNN
-from dl_lab.targets import ALLOW_VARIABLE
 from dl_lab.training.trainer import Callback
 
 LR, SEED = 0.01, 0
@@ -54,10 +54,12 @@ class Clock(Callback):
     losses: ClassVar[list[float]] = []
 
     def fit_start(self, session) -> None:
+        """Start the clock."""
         Clock.seconds, Clock.losses = [], []
         self.last = time.process_time()
 
     def epoch_end(self, session, metrics) -> None:
+        """Note the seconds and the loss of the epoch."""
         now = time.process_time()
         Clock.seconds.append(now - self.last)
         Clock.losses.append(metrics["train/loss"])
@@ -207,7 +209,7 @@ def dl_lab(x: torch.Tensor, y: torch.Tensor, batch: int, epochs: int) -> tuple[l
             "+callbacks.clock._target_=clock.Clock",
         ]  # fmt: skip
         composed = configs.Composer().compose(overrides)
-        train.execute(composed, ["dl-lab", *overrides], quiet=True)
+        execute(composed, ["dl-lab", *overrides], quiet=True)
     return Clock.seconds, Clock.losses
 
 
@@ -221,7 +223,7 @@ CONTESTANTS: dict[str, Callable] = {
 
 def compare(batch: int, samples: int, rounds: int, names: list[str]) -> dict[str, dict[str, float]]:
     """Medians over interleaved rounds; the first epoch of each contestant warms up and is not counted."""
-    images, labels = generated_arrays(samples, (1, 28, 28), 4)["train"]
+    images, labels = generate_arrays(samples, (1, 28, 28), 4)["train"]
     x, y = torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64))
     times: dict[str, list[float]] = {name: [] for name in names}
     losses: dict[str, list[float]] = {}
@@ -242,6 +244,7 @@ def compare(batch: int, samples: int, rounds: int, names: list[str]) -> dict[str
 
 
 def main() -> None:
+    """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, nargs="*", default=[8, 64, 512])

@@ -28,9 +28,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 
-from dl_lab import config as configs
-from dl_lab.run import describe_environment
-from dl_lab.tasks.decoding import greedy
+from dl_lab import configs
+from dl_lab.runs.environment import describe_environment
+from dl_lab.tasks.decoding import search_greedily
 from dl_lab.tasks.text_similarity import cosine, damerau_levenshtein, jaccard
 from dl_lab.types import START, STOP
 
@@ -38,6 +38,7 @@ FRAMES, LENGTH = 896, 98  # 6.5 seconds; the course's longest text
 
 
 def model_of(name: str) -> Any:
+    """Build a model of the configs with random weights."""
     torch.manual_seed(0)
     overrides = [f"model={name}", "task=transcription", "dataset=lj_speech"]
     return configs.build(configs.Composer().compose(overrides).config, "model").eval()
@@ -45,6 +46,7 @@ def model_of(name: str) -> Any:
 
 @torch.no_grad()
 def plain_greedy(model: Any, features: torch.Tensor, n_frames: torch.Tensor) -> list[list[int]]:
+    """Decode one clip after the other, and one symbol after the other, without a cache."""
     texts = []
     for i in range(len(features)):
         encoded, mask = model.encoder(features[i : i + 1], n_frames[i : i + 1])
@@ -57,6 +59,7 @@ def plain_greedy(model: Any, features: torch.Tensor, n_frames: torch.Tensor) -> 
 
 
 def up_to_stop(rows: torch.Tensor) -> list[list[int]]:
+    """Cut each text after its STOP."""
     return [row[: row.index(STOP) + 1] if STOP in row else row for row in rows.tolist()]
 
 
@@ -77,6 +80,7 @@ def in_turns(rounds: int, plain: Callable[[], Any], ours: Callable[[], Any]) -> 
 
 @torch.no_grad()
 def cpu_seconds(work: Callable[[], Any], rounds: int) -> list[float]:
+    """Call a function several times. Return the CPU seconds of each call."""
     found = []
     for _ in range(rounds):
         start = time.process_time()
@@ -86,16 +90,18 @@ def cpu_seconds(work: Callable[[], Any], rounds: int) -> list[float]:
 
 
 def decoding(n_clips: int, rounds: int) -> dict[str, dict[str, Any]]:
+    """Time greedy decoding against the plain loop."""
     found = {}
     for name in ("speech_lstm", "speech_attention"):
         model = model_of(name)
         features = torch.randn(n_clips, FRAMES, 80, generator=torch.Generator().manual_seed(0))
         n_frames = torch.full((n_clips,), FRAMES)
-        plain, ours = plain_greedy(model, features, n_frames), up_to_stop(greedy(model, features, n_frames, LENGTH))
+        plain = plain_greedy(model, features, n_frames)
+        ours = up_to_stop(search_greedily(model, features, n_frames, LENGTH))
         timed = in_turns(
             rounds,
             lambda m=model, f=features, n=n_frames: plain_greedy(m, f, n),
-            lambda m=model, f=features, n=n_frames: greedy(m, f, n, LENGTH),
+            lambda m=model, f=features, n=n_frames: search_greedily(m, f, n, LENGTH),
         )
         encoding = statistics.median(cpu_seconds(lambda m=model, f=features, n=n_frames: m.encoder(f, n), rounds))
         without = (timed["plain_s"] - encoding) / (timed["ours_s"] - encoding)
@@ -109,17 +115,17 @@ def features(rounds: int, n_clips: int = 64) -> dict[str, Any]:
     """On toy speech in the release's layout."""
     import soundfile
 
-    from dl_lab.datasets.audio import LogMel, read_wav
-    from dl_lab.datasets.feature_cache import cached_features
     from dl_lab.datasets.ragged_column import RaggedColumn
-    from dl_lab.datasets.tone_speech import spoken
+    from dl_lab.datasets.speech.audio import LogMel, read_wav
+    from dl_lab.datasets.speech.features import read_features
+    from dl_lab.datasets.speech.tones import speak
 
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{i:03}.wav" for i in range(n_clips)]
         for i, path in enumerate(paths):
-            soundfile.write(path, spoken("a quick brown fox jumps over the lazy dog " * 2, seed=i), 22_050)
+            soundfile.write(path, speak("a quick brown fox jumps over the lazy dog " * 2, seed=i), 22_050)
         settings = LogMel()
-        cached = cached_features(paths, settings, 22_050, Path(folder) / "cache", ())
+        cached = read_features(paths, settings, 22_050, Path(folder) / "cache", ())
         column = RaggedColumn(cached.values, cached.starts, cached.n_frames)
         order = torch.randperm(n_clips).split(16)
 
@@ -157,6 +163,7 @@ def similarity(rounds: int, n: int = 100) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=5)

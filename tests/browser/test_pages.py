@@ -20,7 +20,11 @@ from pathlib import Path
 import pytest
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium; none is installed")]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.xdist_group("browser"),  # one sweep, one TensorBoard and one browser for all of them
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium; none is installed"),
+]
 TRIALS = {(lr, seed) for lr in (0.01, 0.1) for seed in (0, 1)}
 SOFTWARE_GL = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader")  # the projector draws with WebGL
 WAIT = 60_000  # milliseconds
@@ -89,7 +93,7 @@ def serving(logdir: Path, tag: str, n_runs: int) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def tensorboard(sweep):
-    with serving(sweep, "final/test/accuracy", len(TRIALS)) as address:
+    with serving(sweep, "summary/test/accuracy", len(TRIALS)) as address:
         yield address
 
 
@@ -116,12 +120,39 @@ def in_every_shadow(selector: str, condition: str, n: int) -> str:
     }}"""
 
 
+MANY = 300  # elements: more than the empty frame of TensorBoard has
+
+
+@pytest.mark.parametrize("width", [1280, 768])
+@pytest.mark.parametrize("tab", ["timeseries", "scalars", "hparams", "images"])
+def test_no_page_of_tensorboard_is_cut(browser, named_tensorboard, tab, width):
+    opened = browser.new_page(viewport={"width": width, "height": 900})
+    opened.goto(f"{named_tensorboard}/#{tab}")
+    opened.wait_for_function(in_every_shadow("*", "true", MANY))
+    assert opened.evaluate("document.documentElement.scrollWidth") <= width
+    opened.close()
+
+
+FIRST = """() => {
+    const groups = [...document.querySelectorAll('.group-title')].map(e => e.innerText.trim());
+    const cards = [...document.querySelectorAll('card-view')].map(e => e.innerText.replace(/\\s+/g, ''));
+    return groups.filter(group => group != 'Pinned')[0] == 'accuracy' && cards.length > 1
+        && cards[0].includes('accuracy/train') && cards[1].includes('accuracy/val')
+        && document.body.innerText.includes('lr=0.01 seed=1');
+}"""
+
+
+def test_time_series_begins_with_accuracy_of_training_beside_validation(page, named_tensorboard):
+    page.goto(f"{named_tensorboard}/#timeseries")
+    page.wait_for_function(FIRST)
+
+
 def test_scalars_lists_every_job_and_draws_its_curves(page, tensorboard, summaries):
     page.goto(f"{tensorboard}/#scalars")
     for name in summaries:
         page.get_by_text(name, exact=True).first.wait_for()
-    page.locator("paper-input.search-input input").fill("^(train/loss|val/accuracy)$")
-    for tag in ("train/loss", "val/accuracy"):
+    page.locator("paper-input.search-input input").fill("^(loss/train|accuracy/val)$")
+    for tag in ("loss/train", "accuracy/val"):
         page.get_by_text(tag, exact=True).first.wait_for()
     curve = "e.getBoundingClientRect().width > 100 && e.getAttribute('d')?.includes('L')"
     page.wait_for_function(in_every_shadow("path", curve, 2 * len(summaries)))
@@ -146,8 +177,32 @@ def test_hparams_shows_every_job_with_what_varies_and_its_result(page, tensorboa
     table = {row[0]: dict(zip(header, row, strict=True)) for row in rows if row[0] in summaries}
     assert {(float(row["optimizer.lr"]), float(row["seed"])) for row in table.values()} == TRIALS
     for name, row in table.items():
-        recorded = summaries[name]["metrics"]["test/accuracy"]
-        assert float(row["final/test/accuracy"]) == pytest.approx(recorded, abs=1e-3)
+        assert 0 <= float(row["accuracy/val"]) <= 1
+        if summaries[name]["best_epoch"] == summaries[name]["epochs"]:
+            recorded = summaries[name]["metrics"]["val/accuracy"]
+            assert float(row["accuracy/val"]) == pytest.approx(recorded, abs=1e-3)
+
+
+@pytest.fixture(scope="module")
+def named_tensorboard(sweep):
+    """What `dl-lab tensorboard SWEEP` serves."""
+    from dl_lab.commands.tensorboard import link_with_names
+
+    with serving(link_with_names(sweep, sweep.parents[2]), "summary/test/accuracy", len(TRIALS)) as address:
+        yield address
+
+
+def test_hparams_of_a_sweep_opens_with_what_varies_then_validation_then_test(page, named_tensorboard):
+    page.goto(f"{named_tensorboard}/#hparams")
+    trials = page.locator("vaadin-grid-cell-content")
+    for lr, seed in TRIALS:
+        trials.get_by_text(f"lr={lr} seed={seed}", exact=True).first.wait_for()
+    cells = trials.all()
+    placed = [(cell.bounding_box(), cell.inner_text().strip()) for cell in cells]
+    shown = [(box["y"], box["x"], text) for box, text in placed if box and text]
+    top = min(y for y, _, _ in shown)
+    header = [text for _, text in sorted((x, text) for y, x, text in shown if y - top < 25 and text != "Show Metrics")]
+    assert header[:5] == ["Trial ID", "optimizer.lr", "seed", "val/loss", "val/accuracy"]
 
 
 def test_images_shows_the_figures_of_every_job(page, tensorboard, summaries):
@@ -178,7 +233,7 @@ def report(sweep) -> Path:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [1280, 768, 390])
 def test_the_report_is_accessible_and_fits_its_window(browser, report, scheme, width):
     from axe_playwright_python.sync_playwright import Axe
 
@@ -189,7 +244,115 @@ def test_the_report_is_accessible_and_fits_its_window(browser, report, scheme, w
     context_of = {rule["id"]: [node["html"][:160] for node in rule["nodes"]] for rule in found.response["violations"]}
     assert not context_of
     assert opened.evaluate("document.documentElement.scrollWidth") <= width, "the page scrolls sideways"
+    assert opened.evaluate(CUT) == [], "a table is cut"
     context.close()
+
+
+# The boxes whose content is wider than they are.
+CUT = """() => [...document.querySelectorAll('.scroll')]
+    .filter(box => box.clientWidth && box.scrollWidth > box.clientWidth + 1).map(box => box.ariaLabel)"""
+
+
+def test_the_report_sorts_and_hides_columns(page, report):
+    page.goto(report.as_uri())
+    table = page.locator("table").first
+    settings = table.locator("tbody tr td:first-child")
+    table.get_by_role("button", name="setting").click()
+    first = settings.first.inner_text()
+    assert table.locator("th").first.get_attribute("aria-sort") == "ascending"
+    table.get_by_role("button", name="setting").click()
+    assert settings.first.inner_text() != first
+    page.get_by_label("n", exact=True).first.uncheck()
+    assert not table.locator("th").nth(1).is_visible()
+    assert table.locator("th").nth(2).is_visible()
+
+
+def test_the_report_shows_five_columns_and_others_on_request(page, report):
+    page.goto(report.as_uri())
+    titles = page.locator("table").first.locator("th")
+    shown = [title.inner_text() for title in titles.all() if title.is_visible()]
+    assert shown == ["setting", "n", "val/loss", "test/accuracy", "95 % interval of test/accuracy"]
+    page.get_by_label("parameters", exact=True).check()
+    page.get_by_label("time of a job").check()
+    shown = [title.inner_text() for title in titles.all() if title.is_visible()]
+    assert shown[5:] == ["parameters", "time of a job"]
+
+
+def test_the_report_begins_with_title_facts_and_result_and_shows_the_runs_figures(page, report):
+    page.goto(report.as_uri())
+    headings = page.locator("h1, h2").all_inner_texts()
+    assert headings[:2] == ["mlp on digits: which lr is best?", "Result"]
+    assert page.locator("dl.facts").inner_text().startswith("Data")
+    page.wait_for_function("[...document.images].length > 1 && [...document.images].every(i => i.naturalWidth > 200)")
+
+
+# -- the documentation site ---------------------------------------------------------------------------------------
+
+
+PAGES = ("index", "reference/configs/model", "results/text", "attention", "notebook", "defending", "setup")
+
+
+@pytest.mark.parametrize("path", [f"{name}.html" for name in PAGES])
+@pytest.mark.parametrize("width", [1280, 768, 390])
+def test_a_page_of_the_site_is_accessible_fits_and_asks_nothing_of_the_network(browser, site, path, width):
+    from axe_playwright_python.sync_playwright import Axe
+
+    opened = browser.new_page(viewport={"width": width, "height": 844})
+    asked: list[str] = []
+    opened.on("request", lambda request: asked.append(request.url))
+    opened.goto((site / path).as_uri())
+    assert all(url.startswith("file://") for url in asked)
+    assert opened.evaluate("document.documentElement.scrollWidth") <= width, "the page scrolls sideways"
+    opened.wait_for_function("document.readyState == 'complete'")
+    if width == 390 or path == "index.html":  # the same elements at every width: axe takes most of the time
+        violations = Axe().run(opened).response["violations"]
+        serious = [rule for rule in violations if rule["impact"] in ("serious", "critical")]
+        assert not {rule["id"]: [node["html"][:160] for node in rule["nodes"]] for rule in serious}
+    opened.close()
+
+
+def test_the_site_begins_with_its_name_a_sentence_and_a_picture(page, site):
+    page.goto((site / "index.html").as_uri())
+    article = page.locator("article")
+    assert article.locator("h1").inner_text().startswith("dl-lab")
+    assert article.locator("p").first.inner_text().startswith("One command trains deep-learning experiments")
+    picture = article.locator("img").first
+    assert picture.evaluate("image => image.naturalWidth") > 800
+    tabs = page.locator("nav.md-tabs a").all_inner_texts()
+    assert [tab.strip() for tab in tabs][:3] == ["Start", "Concepts", "How-to"]
+
+
+A4_WIDTH = 680  # pixels between the page's margins: 180 mm
+
+# Words that stand on two lines, outside of code; a break after a hyphen or a slash is none.
+BROKEN = """() => {
+    const found = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+        if (node.parentElement.closest('pre, code, script, style, svg, button')) continue;
+        for (const match of node.data.matchAll(/[^\\s\\/-]+/g)) {
+            const range = document.createRange();
+            range.setStart(node, match.index);
+            range.setEnd(node, match.index + match[0].length);
+            const lines = new Set([...range.getClientRects()].filter(r => r.width > 1).map(r => Math.round(r.top)));
+            if (lines.size > 1) found.push(match[0]);
+        }
+    }
+    return found;
+}"""
+BEYOND = """() => [...document.querySelectorAll('table, figure, img, svg, p, h1, h2, dl')]
+    .filter(box => box.getBoundingClientRect().right > innerWidth + 1).map(box => box.outerHTML.slice(0, 80))"""
+
+
+def test_the_report_prints_on_a4_without_broken_words_or_cut_columns(browser, report):
+    opened = browser.new_page(viewport={"width": A4_WIDTH, "height": 1123})
+    opened.goto(report.as_uri())
+    opened.emulate_media(media="print")
+    assert opened.evaluate(BROKEN) == []
+    assert opened.evaluate(BEYOND) == []
+    assert opened.evaluate(CUT) == []
+    opened.set_viewport_size({"width": 60, "height": 1123})
+    assert opened.evaluate(BROKEN) != [], "the check finds broken words where there are some"
+    opened.close()
 
 
 def test_the_report_asks_nothing_of_the_network_and_prints(browser, report, tmp_path):

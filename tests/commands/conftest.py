@@ -1,19 +1,21 @@
-"""Run folders written by the recorder itself, without training."""
+"""Fixtures: run folders that the recorder writes without a training, and ways to run the command."""
 
 from __future__ import annotations
 
+import json
 import os
-import resource
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 
 from dl_lab import cli
-from dl_lab.run import NoBoard, Run
+from dl_lab.runs.board import NoBoard
+from dl_lab.runs.recorder import Run
 
 CONFIG = {
     "id": None,
@@ -21,7 +23,7 @@ CONFIG = {
     "threads": None,
     "optimizer": {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.1},
     "model": {"_target_": "dl_lab.models.mlp.MLP", "hidden": [8], "dropout": 0.0},
-    "dataset": {"_target_": "dl_lab.datasets.digits.digits", "source": "real", "n_classes": 10},
+    "dataset": {"_target_": "dl_lab.datasets.sets.digits.digits", "source": "real", "n_classes": 10},
     "trainer": {"max_epochs": 5, "batch_size": 64, "seed": 0},
     "paths": {"output_dir": "outputs", "data_dir": "data"},
     "reference": {},
@@ -30,7 +32,7 @@ CONFIG = {
 
 @pytest.fixture
 def make_run(tmp_path):
-    """Write a run folder below tmp_path/outputs; returns it."""
+    """Write a run folder below tmp_path/outputs. Returns the folder."""
     count = iter(range(10_000))
 
     def make(
@@ -74,42 +76,69 @@ def make_run(tmp_path):
 
 @pytest.fixture
 def command(tmp_path, monkeypatch, capsys):
-    """Run dl-lab in this process, in an empty folder; returns (exit status, standard output, standard error)."""
+    """Run dl-lab in this process, in an empty folder. Returns (exit status, standard output, standard error)."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
 
     def run(*words: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as end:
-            cli.main(list(words))
-        return end.value.code or 0, *capsys.readouterr()
+        status = cli.main(list(words))
+        return status, *capsys.readouterr()
 
     return run
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a command did in its own process, apart from the seconds it took.
+
+    Attributes:
+        modules: names of all imported modules.
+        files: paths below the working folder that it opened, one for each time.
+        processes: names of the audit events by which it started other processes.
+    """
+
+    modules: set[str]
+    files: list[str]
+    processes: list[str]
 
 
 @pytest.fixture
 def cost(tmp_path):
-    """Run dl-lab in its own process, three times; returns (least processor seconds, modules it imported)."""
+    """Run dl-lab in its own process and return its Cost.
 
-    def run(*words: str) -> tuple[float, set[str]]:
-        code = (
-            "import sys, atexit; from dl_lab import cli; atexit.register(lambda: print(*sys.modules, file=sys.stderr));"
-        )
-        line = [sys.executable, "-c", f"{code} cli.main({list(words)!r})"]
-        seconds, modules = [], ""
-        for _ in range(3):
-            before = _processor_seconds()
-            done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=True)
-            seconds.append(_processor_seconds() - before)
-            modules = done.stderr.splitlines()[-1]
-        return min(seconds), set(modules.split())
+    A test of speed asserts what costs time (imports, files, processes): seconds depend on what else the machine does.
+    """
+    code = """
+import atexit, json, os, sys
+files, processes = [], []
+here = os.getcwd()
+
+def watch(event, arguments):
+    if event == "open":
+        path = arguments[0]
+        if isinstance(path, (str, bytes, os.PathLike)):
+            path = os.path.abspath(os.fsdecode(path))
+            if path.startswith(here + os.sep):
+                files.append(os.path.relpath(path, here))
+    elif event in ("subprocess.Popen", "os.fork", "os.posix_spawn", "os.exec"):
+        processes.append(event)
+
+def report():
+    print(json.dumps({"modules": [*sys.modules], "files": files, "processes": processes}), file=sys.stderr)
+
+sys.addaudithook(watch)
+atexit.register(report)
+from dl_lab import cli
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+    def run(*words: str) -> Cost:
+        line = [sys.executable, "-c", code, *words]
+        done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120)
+        told = json.loads(done.stderr.splitlines()[-1])
+        return Cost(set(told["modules"]), told["files"], told["processes"])
 
     return run
-
-
-def _processor_seconds() -> float:
-    """Of finished child processes: not disturbed by what else the machine does."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 
-def test_a_job_that_fits(command, tmp_path):
+def test_a_job_that_fits_is_ok(command, tmp_path):
     status, out, _ = command("check", "experiment=octmnist_cnn")
     assert (status, out) == (0, "experiment=octmnist_cnn  ok\n")
     assert not (tmp_path / "outputs").exists()
@@ -20,8 +20,8 @@ def test_every_job_of_a_sweep_gets_its_line(command):
     assert lines[-1] == "4 of 8 are fine."
 
 
-def test_without_overrides_every_experiment(command, tmp_path, monkeypatch):
-    from dl_lab import catalogue
+def test_without_overrides_every_experiment_is_checked(command, tmp_path, monkeypatch):
+    from dl_lab.configs import catalogue
 
     folder = tmp_path / "own" / "experiment"
     folder.mkdir(parents=True)

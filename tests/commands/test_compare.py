@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 
-def test_only_what_differs(command, make_run):
+def test_compare_shows_only_what_differs(command, make_run):
     make_run(lr=0.1, metrics={"test/accuracy": 0.5, "train/loss": 1.0})
     make_run(lr=0.2, metrics={"test/accuracy": 0.6, "train/loss": 1.0})
     status, out, _ = command("compare")
@@ -32,14 +32,23 @@ def test_a_single_run_shows_all_its_metrics(command, make_run):
     assert "1.0000" in out
 
 
-def test_parts_and_generated_data_are_marked_however_narrow(command, make_run, monkeypatch):
+def test_last_is_the_sweep_that_the_newest_run_belongs_to(command, make_sweep):
+    folder = make_sweep({(lr, seed): lr + seed / 100 for lr in (0.5, 0.25) for seed in (0, 1)})
+    out = command("compare", "last")[1]
+    assert out == command("compare", str(folder))[1]
+    assert "Best by highest mean val/accuracy: lr=0.5." in out
+    jobs = json.loads(command("compare", "last", "--each", "--json")[1])
+    assert len(jobs) == 4
+
+
+def test_partial_and_generated_data_are_marked_at_any_width(command, make_run, monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
     for i in range(3):
         make_run(lr=i / 10, label="generated", optimizer=f"a_very_long_optimizer_{i}", task=f"task_{i}")
     assert command("compare")[1].count("digits (generated)") == 3
 
 
-def test_state_is_shown_where_not_all_are_done(command, make_run):
+def test_the_state_is_shown_where_not_all_runs_are_done(command, make_run):
     make_run(lr=0.1)
     make_run(lr=0.2, state="killed")
     assert "killed" in command("compare")[1]
@@ -56,6 +65,7 @@ def test_an_unknown_run_is_named(command, make_run, tmp_path):
 def test_without_torch(cost, make_run):
     for i in range(20):
         make_run(lr=i / 1000)
-    seconds, modules = cost("compare", "--sort", "val/accuracy")
-    assert seconds < 0.5
-    assert not {"torch", "hydra", "numpy"} & modules
+    spent = cost("compare", "--sort", "val/accuracy")
+    assert not {"torch", "hydra", "numpy"} & spent.modules
+    assert len(spent.files) <= 20 * 6, "it reads few files of a run, each once or twice"
+    assert spent.processes == []

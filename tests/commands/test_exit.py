@@ -1,4 +1,4 @@
-"""How the command ends as a process: nothing of its output is lost, a disk that is full is said in a line."""
+"""The end of the command's process: no output is lost, and a full disk is one line."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ def test_the_status_is_that_of_the_command(tmp_path, words, status):
     assert start(COMMAND.format(before="", words=words), tmp_path).returncode == status
 
 
-def test_exit_functions_are_called_and_threads_waited_for(tmp_path):
+def test_exit_functions_are_called_and_threads_are_joined(tmp_path):
     before = (
         "atexit.register(print, 'bye')\n"
         "threading.Thread(target=lambda: (time.sleep(0.5), print('thread'))).start()\n"
@@ -45,7 +45,7 @@ def test_an_exception_keeps_its_status(tmp_path):
 
 @pytest.mark.skipif(not FULL.exists(), reason="needs Linux' device that is always full")
 @pytest.mark.parametrize("words", [["runs"], ["list"], ["--help"]])
-def test_an_output_that_is_full_is_said_in_a_line(tmp_path, words):
+def test_a_full_output_is_one_line(tmp_path, words):
     with open(FULL, "w") as full:
         done = start(COMMAND.format(before="", words=words), tmp_path, full)
     assert done.returncode == 1

@@ -16,13 +16,13 @@ from dl_lab.types import UserError
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    from dl_lab import config
-    from dl_lab.commands import train
+    from dl_lab import configs as config
+    from dl_lab.jobs.one import execute
 
     folder = tmp_path_factory.mktemp("export") / "outputs" / "2026-01-02" / "10-00-00_00000001"
     small = ["dataset.source=generated", "dataset.n_generated=128", "trainer.max_epochs=2", "logger=none"]
     composed = config.Composer().compose([*small, f"hydra.run.dir={folder}", "threads=1"])
-    train.execute(composed, ["dl-lab"], quiet=True)
+    execute(composed, ["dl-lab"], quiet=True)
     return folder
 
 
@@ -38,20 +38,8 @@ def test_load_gives_the_model_that_was_tested(finished):
     assert not run.model.training
 
 
-def test_the_notebook_runs(finished, monkeypatch):
-    from pathlib import Path
-
-    page = json.loads((Path(__file__).parents[2] / "docs" / "notebook.ipynb").read_text())
-    monkeypatch.chdir(finished.parents[2])
-    names: dict = {}
-    for cell in page["cells"]:
-        if cell["cell_type"] == "code":
-            exec("".join(cell["source"]), names)
-    assert names["accuracy"] == pytest.approx(names["run"].metrics["test/accuracy"])
-
-
 @pytest.mark.parametrize("form", ["safetensors", "torch.export"])
-def test_exported_and_checked(command, finished, tmp_path, form):
+def test_an_exported_model_is_checked(command, finished, tmp_path, form):
     target = tmp_path / f"model{export.ENDINGS[form]}"
     status, out, error = command("export", str(finished), "--format", form, "--to", str(target))
     assert status == 0, error
@@ -62,7 +50,7 @@ def test_exported_and_checked(command, finished, tmp_path, form):
     assert "exists already" in error
 
 
-def test_onnx(command, finished, tmp_path):
+def test_onnx_gives_the_models_outputs(command, finished, tmp_path):
     arguments = ("export", str(finished), "--format", "onnx", "--to", str(tmp_path / "model.onnx"))
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
@@ -93,7 +81,7 @@ def test_an_export_that_gives_other_outputs_is_not_kept(command, finished, tmp_p
     assert not target.exists()
 
 
-def test_what_cannot_be_loaded_is_said(finished, tmp_path):
+def test_a_run_that_cannot_be_loaded_says_why(finished, tmp_path):
     copy = shutil.copytree(finished, tmp_path / finished.name)
     status = json.loads((copy / "status.json").read_text())
     (copy / "status.json").write_text(json.dumps({**status, "state": "interrupted"}))
@@ -101,3 +89,27 @@ def test_what_cannot_be_loaded_is_said(finished, tmp_path):
         dl_lab.load(copy)
     with pytest.raises(UserError, match="No run 'nothing'"):
         dl_lab.load("nothing", tmp_path)
+
+
+@pytest.mark.parametrize("form", ["safetensors", "torch.export"])
+def test_a_text_model_is_exported_or_leaves_nothing(command, execute, form):
+    """Batches of texts have different lengths, so the axis of the length is free too."""
+    folder, _ = execute("experiment=ag_news_feedforward", "profile=smoke", "logger=none")
+    before = sorted(path.name for path in folder.iterdir())
+    status, out, err = command("export", str(folder), "--format", form)
+    assert status == 0, err
+    assert "on 3 and 8 test items the same" in out
+    left = {path.name for path in folder.iterdir()} - set(before)
+    assert left == {f"model{export.ENDINGS[form]}"}
+
+
+def test_an_export_that_fails_leaves_no_file(command, finished, tmp_path, monkeypatch):
+    def broken(loaded, inputs, target):
+        target.write_text("half")
+        return lambda *arguments: 1 // 0
+
+    monkeypatch.setitem(export.EXPORTERS, "safetensors", broken)
+    target = tmp_path / "model.safetensors"
+    status, _, err = command("export", str(finished), "--to", str(target))
+    assert (status, "does not take another batch of the test split" in err) == (1, True), err
+    assert list(tmp_path.glob("*model*")) == list(tmp_path.glob(".*model*")) == []

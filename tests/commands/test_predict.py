@@ -1,13 +1,15 @@
-"""dl-lab predict: a finished run on a new file, with the saved scaler; faults named, repaired when asked."""
+"""dl-lab predict applies a finished run to a new file with the saved scaler. It names or repairs faults of the file."""
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
+import yaml
 
 from dl_lab.commands import predict
 from dl_lab.types import ConfigError, UserError
@@ -62,7 +64,7 @@ def test_faults_are_named_and_repaired_when_asked(taxi_run, tmp_path, capsys):
         predict.main([str(taxi_run), path])
     assert predict.main([str(taxi_run), path, "layout.repair=[gaps]"]) == 0
     assert len(scores(capsys)) == 60
-    with pytest.raises(UserError, match="40 rows, less than one window of 48"):
+    with pytest.raises(UserError, match="40 rows, but a window needs 48"):
         predict.main([str(taxi_run), write(tmp_path / "short.csv", rows[:40])])
     with pytest.raises(ConfigError, match=r"no key 'layout.repairs'. Did you mean layout.repair"):
         predict.main([str(taxi_run), path, "layout.repairs=[gaps]"])
@@ -85,7 +87,48 @@ def test_forecasts_the_next_steps_of_a_file(execute, tmp_path):
     assert all(np.isfinite(float(row[name])) for row in found for name in names.split(";"))
 
 
-def test_a_run_without_a_predictor(execute, tmp_path):
-    folder, _ = execute("profile=smoke", "logger=none")
-    with pytest.raises(UserError, match="names no predictor"):
+@pytest.mark.data_file(
+    "Series", kind="missing hours at the end", loader="predict", outcome="said; refused above `max_filled`"
+)
+def test_a_forecast_from_missing_hours_is_refused_or_noted(execute, tmp_path, capsys):
+    folder, _ = execute("experiment=air_lstm", "profile=smoke", "logger=none")
+    layout = yaml.safe_load((folder / "config.yaml").read_text())["dataset"]["layout"]
+
+    def air(name, dead):
+        rows = []
+        for hour in range(48):
+            cells = ["-200"] * 13 if hour >= 48 - dead else [f"{20 + hour},5"] * 13
+            rows.append(f"{1 + hour // 24:02d}/02/2005;{hour % 24:02d}.00.00;" + ";".join(cells))
+        return write(tmp_path / name, rows, "Date;Time;" + ";".join(layout["columns"]))
+
+    assert predict.main([str(folder), air("good.csv", 0)]) == 0
+    assert "note:" not in capsys.readouterr().err
+    assert predict.main([str(folder), air("some.csv", 5)]) == 0
+    notes = capsys.readouterr().err
+    assert "65 missing values filled forward" in notes
+    assert "21% of the values in the last 24 rows" in notes
+    assert "5 of these rows have no measured value at all" in notes
+    with pytest.raises(
+        UserError, match=r"100% of the values in the last 24 rows .* max_filled=0.5 is the share allowed"
+    ):
+        predict.main([str(folder), air("dead.csv", 30)])
+    assert predict.main([str(folder), air("dead.csv", 30), "max_filled=1"]) == 0
+
+
+@pytest.mark.data_file(
+    "Series", kind="another time format", loader="predict", outcome="refused with the override that reads it"
+)
+def test_advice_can_be_followed(taxi_run, tmp_path, capsys):
+    rows = [row.replace("-", "/", 2) for row in taxi_rows(60)]
+    path = write(tmp_path / "slashes.csv", rows)
+    with pytest.raises(UserError) as raised:
+        predict.main([str(taxi_run), path])
+    (advice,) = re.findall(r"'(layout.time_format=[^']+)'", str(raised.value))
+    assert predict.main([str(taxi_run), path, advice]) == 0
+    assert len(scores(capsys)) == 60
+
+
+def test_a_run_without_a_predictor_says_so(execute, tmp_path):
+    folder, _ = execute("experiment=taxi_conv_ae", "profile=smoke", "logger=none", "predictor=null")
+    with pytest.raises(UserError, match=r"names no predictor\.$"):
         predict.main([str(folder), write(tmp_path / "x.csv", [])])

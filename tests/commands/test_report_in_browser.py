@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(BROWSER is None, reason="needs Chromium: no such
 GRID = {(lr, seed): lr + seed / 100 for lr in (0.5, 0.25, 0.75) for seed in (0, 1, 2)}
 REFERENCE = {"test/accuracy": {"value": 0.7, "source": "a book"}}
 
-# Opens the page in frames of two widths and writes what it finds into the harness itself.
+# Opens the page in frames of three widths and writes what it finds into the harness itself.
 HARNESS = """<!doctype html><body><pre id="found"></pre><script>
 const source = SOURCE;
 const luminance = (c) => { const [r, g, b] = c.map(v => { v /= 255; return v <= 0.03928 ? v / 12.92 :
@@ -38,9 +38,11 @@ const look = (frame) => { const page = frame.contentDocument, root = page.docume
     cut: [...page.querySelectorAll('svg[role=img] text')].filter(t => { const b = t.getBBox();
       const v = t.ownerSVGElement.viewBox.baseVal;
       return b.x < -1 || b.x + b.width > v.width + 1 || b.y < -8; }).length,
+    scrolled: [...page.querySelectorAll('.scroll')]
+      .filter(box => box.clientWidth && box.scrollWidth > box.clientWidth + 1).length,
     order: [...page.querySelectorAll('h1,h2,h3')].map(n => n.tagName).join(' ') }; };
-let left = 2; const found = {};
-for (const width of [390, 1280]) { const frame = document.createElement('iframe');
+let left = 3; const found = {};
+for (const width of [390, 768, 1280]) { const frame = document.createElement('iframe');
   frame.style.cssText = `width:${width}px;height:900px;border:0`; frame.srcdoc = source;
   frame.onload = () => { found[width] = look(frame); if (--left === 0)
     document.getElementById('found').textContent = JSON.stringify(found); };
@@ -70,7 +72,7 @@ def test_widths_contrast_and_names(page, tmp_path, scheme):
     dark = ["--blink-settings=preferredColorScheme=0"] if scheme == "dark" else []
     dom = browse(tmp_path, *dark, "--dump-dom", f"file://{harness}")
     found = json.loads(html.unescape(re.search(r'<pre id="found">(.*?)</pre>', dom, re.S)[1]))
-    assert set(found) == {"390", "1280"}
+    assert set(found) == {"390", "768", "1280"}
     for width, seen in found.items():
         assert seen["dark"] == (scheme == "dark")
         assert seen["wide"] <= 0, f"the page is wider than {width} px"
@@ -78,10 +80,11 @@ def test_widths_contrast_and_names(page, tmp_path, scheme):
         assert seen["texts"] > 50
         assert (seen["h1"], seen["lang"], seen["unnamed"], seen["cut"]) == (1, "en", 0, 0)
         assert seen["order"].startswith("H1 H2")
-        assert seen["title"].startswith("Sweep ")
+        assert seen["title"] == "mlp on digits: which lr is best?"
+        assert seen["scrolled"] == 0, f"a table is cut at {width} px"
 
 
-def test_prints(page, tmp_path):
+def test_the_report_prints_on_a_few_pages(page, tmp_path):
     target = tmp_path / "report.pdf"
     browse(tmp_path, f"--print-to-pdf={target}", "--no-pdf-header-footer", f"file://{page}")
     printed = target.read_bytes()

@@ -1,4 +1,4 @@
-"""dl-lab resume: which runs it goes on with. (That the result is the same, bit by bit, is tested with the trainer.)"""
+"""dl-lab resume: which runs it continues. (That the result is the same, bit by bit, is tested with the trainer.)"""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def start(tmp_path, *overrides: str) -> subprocess.Popen:
     return subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def test_a_killed_run_goes_on_and_a_running_or_done_one_is_left_alone(command, tmp_path, wait_for):
+def test_a_killed_run_continues_and_a_running_or_done_one_is_left_alone(command, tmp_path, wait_for):
     folder = tmp_path / "outputs" / "day" / "time_1a2b3c4d"
     with start(tmp_path, *LONG) as process:
         wait_for((folder / "checkpoints" / "last.pt").exists)
@@ -34,7 +34,7 @@ def test_a_killed_run_goes_on_and_a_running_or_done_one_is_left_alone(command, t
     before = (folder / "metrics.jsonl").read_bytes()
     status, out, _ = command("resume", str(folder))
     assert status == 0
-    assert "is done: there is nothing to go on with" in out
+    assert "is done: nothing is left to do" in out
     assert (folder / "metrics.jsonl").read_bytes() == before
 
 

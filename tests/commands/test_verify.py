@@ -1,4 +1,4 @@
-"""dl-lab verify: a run executed again, and runs that were tampered with."""
+"""dl-lab verify executes a run again, and finds runs that somebody has changed."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import struct
 import pytest
 import torch
 
-from dl_lab import verification
-from dl_lab.run import read_losses
-from dl_lab.training import checkpoints
+from dl_lab.runs.files import read_losses
+from dl_lab.runs.weights import fingerprints, load_weights, save_weights
+from dl_lab.show import verification
 
 SMALL = ["dataset.source=generated", "dataset.n_generated=128", "trainer.batch_size=16", "trainer.max_epochs=2"]
 
@@ -19,12 +19,12 @@ SMALL = ["dataset.source=generated", "dataset.n_generated=128", "trainer.batch_s
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """One small run of 2 epochs, 16 updates."""
-    from dl_lab import config
-    from dl_lab.commands import train
+    from dl_lab import configs as config
+    from dl_lab.jobs.one import execute
 
     folder = tmp_path_factory.mktemp("verify") / "2026-01-02_00000001"
     composed = config.Composer().compose([*SMALL, f"hydra.run.dir={folder}", "threads=1", "logger=none"])
-    train.execute(composed, ["dl-lab"], quiet=True)
+    execute(composed, ["dl-lab"], quiet=True)
     return folder
 
 
@@ -45,8 +45,8 @@ def test_what_a_run_records(finished):
     assert len(losses) == n_updates == 16
     lines = [json.loads(line) for line in (finished / "weights.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [0, 1, 2, 4, 8, 16]
-    last = checkpoints.load_weights(finished / "checkpoints" / "last.safetensors")
-    assert lines[-1]["crc32c"] == checkpoints.fingerprints(last)
+    last = load_weights(finished / "checkpoints" / "last.safetensors")
+    assert lines[-1]["crc32c"] == fingerprints(last)
     records = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     assert sum(losses[:8]) / 8 == pytest.approx(records[0]["train/loss"])
 
@@ -55,14 +55,14 @@ def test_the_same_bits(command, finished):
     before = sorted(path.name for path in finished.rglob("*"))
     status, out, _ = command("verify", str(finished))
     assert status == 0
-    assert "Bit-equal: 16 losses, all weights after 6 of the updates, 3 records" in out
+    assert "Bit-equal: the data, 16 losses, all weights after 6 of the updates, 3 records" in out
     assert sorted(path.name for path in finished.rglob("*")) == before, "verify wrote into the run"
     status, out, _ = command("verify", str(finished), "--steps", "5")
     assert status == 0
-    assert "Bit-equal: 5 losses, all weights after 4 of the updates." in out
+    assert "Bit-equal: the data, 5 losses, all weights after 4 of the updates." in out
 
 
-def test_another_learning_rate_is_found_at_the_first_step_it_shows(command, copy):
+def test_another_learning_rate_is_found_at_its_first_step(command, copy):
     replace(copy / "config.yaml", "lr: 0.001", "lr: 0.0010001")
     status, out, _ = command("verify", str(copy))
     assert status == 1
@@ -91,12 +91,24 @@ def test_a_changed_loss_names_its_step(command, copy):
     assert "first tensor" not in out
 
 
-def test_within_the_tolerance(command, copy):
+def test_other_data_are_different_data_even_where_the_numbers_agree(command, copy):
+    status = json.loads((copy / "status.json").read_text())
+    now = status["dataset"]["fingerprint"]
+    status["dataset"]["fingerprint"] = "another"
+    (copy / "status.json").write_text(json.dumps(status))
+    status, out, _ = command("verify", str(copy), "--steps", "2")
+    words = " ".join(out.split())
+    assert status == 1
+    assert f"the fingerprint of the data set was another, now {now}" in words
+    assert "Likely cause: other data" in words
+
+
+def test_a_difference_within_the_tolerance_counts_as_equal(command, copy):
     path = copy / "checkpoints" / "best.safetensors"
-    weights = checkpoints.load_weights(path)
+    weights = load_weights(path)
     name = next(iter(weights))
     weights[name].view(-1)[3] *= 1 + 1e-6
-    checkpoints.save_weights(path, weights, {})
+    save_weights(path, weights, {})
     status, out, _ = command("verify", str(copy))
     assert status == 0
     assert "Equal within the tolerance" in out
@@ -133,7 +145,7 @@ def test_other_use_of_tf32_is_named(command, copy, monkeypatch):
     assert "convolutions then, off (NVIDIA_TF32_OVERRIDE=0) now" in out
 
 
-def test_what_cannot_be_verified_is_said(command, copy):
+def test_a_run_that_cannot_be_verified_says_why(command, copy):
     (copy / "losses.f64").rename(copy / "kept")
     assert "verify it whole" in command("verify", str(copy), "--steps", "2")[2]
     (copy / "kept").rename(copy / "losses.f64")
@@ -162,12 +174,12 @@ def test_an_operation_that_does_not_repeat_itself_is_named():
 
 def test_fingerprints_are_of_the_bits():
     tensors = {"a": torch.zeros(3), "b": torch.tensor(1.0, dtype=torch.bfloat16), "c": torch.arange(6).view(2, 3).T}
-    before = checkpoints.fingerprints(tensors)
+    before = fingerprints(tensors)
     assert all(len(bits) == 8 for bits in before.values())
     tensors["a"][1] = -0.0
-    after = checkpoints.fingerprints(tensors)
+    after = fingerprints(tensors)
     assert [name for name in tensors if before[name] != after[name]] == ["a"]
-    assert after["c"] == checkpoints.fingerprints({"c": tensors["c"].contiguous()})["c"]
+    assert after["c"] == fingerprints({"c": tensors["c"].contiguous()})["c"]
 
 
 @pytest.mark.parametrize("earlier", ["weights", "crc32"])

@@ -87,7 +87,7 @@ def test_batches_do_not_share_memory_with_the_data():
     assert torch.equal(split.columns.x, before)
 
 
-def test_moving_decides_where_auto_lies():
+def test_moving_decides_where_auto_resides():
     assert split_of().to(torch.device("cpu")).residence == "device"
     assert split_of(residence="stream").to(torch.device("cpu")).residence == "stream"
 
@@ -109,7 +109,7 @@ def test_streamed_and_resident_runs_end_with_the_same_bytes(execute):
         "callbacks.curves=null",
     ]
     folders = [
-        execute(*common, f"dataset.residence={residence}", f"dataset.workers={workers}")[0]
+        execute(*common, f"dataset.loading.residence={residence}", f"dataset.loading.workers={workers}")[0]
         for residence, workers in [("device", 2), ("stream", 0), ("stream", 2)]
     ]
     for name in ("metrics.jsonl", "checkpoints/last.safetensors", "checkpoints/best.safetensors"):

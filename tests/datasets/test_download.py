@@ -21,7 +21,8 @@ from pathlib import Path
 import pytest
 
 from dl_lab.datasets import download
-from dl_lab.datasets.download import DownloadError, extract, fetch, verify
+from dl_lab.datasets.archives import extract
+from dl_lab.datasets.download import DownloadError, fetch, verify
 
 ROOT = Path(__file__).parents[2]
 CONTENT = random.Random(0).randbytes(300_000)
@@ -206,7 +207,7 @@ def test_the_bytes_are_on_the_disk_before_the_file_has_its_name(
     assert seen == [(CONTENT, False)]
 
 
-def test_a_file_that_is_there_needs_no_server_and_no_lock(tmp_path: Path) -> None:
+def test_an_existing_file_needs_no_server_and_no_lock(tmp_path: Path) -> None:
     path = tmp_path / "digits.bin"
     path.write_bytes(CONTENT)
     fetch(closed_address(), path, checksum=SHA256)
@@ -228,7 +229,7 @@ def test_a_folder_in_its_place_is_refused(tmp_path: Path) -> None:
         fetch(closed_address(), tmp_path, checksum=SHA256)
 
 
-def test_a_length_nobody_announces(tmp_path: Path) -> None:
+def test_a_file_of_unknown_length_is_fetched(tmp_path: Path) -> None:
     with serving(without_length) as server:
         assert_fetched(fetch(server.url, tmp_path / "digits.bin", checksum=SHA256))
 
@@ -245,7 +246,7 @@ def test_a_stalled_body_is_continued(tmp_path: Path) -> None:
     assert server.ranges == [None, f"bytes={HALF}-"]
 
 
-def test_a_server_that_never_answers_is_given_up(tmp_path: Path) -> None:
+def test_a_silent_server_is_given_up(tmp_path: Path) -> None:
     with (
         serving(hold_back) as server,
         pytest.raises(DownloadError, match=r"nothing arrived .* after 2 tries"),
@@ -261,7 +262,7 @@ def test_a_server_that_will_not_resume_starts_over(tmp_path: Path, second: Act) 
     assert server.ranges == [None, f"bytes={HALF}-", None][: 2 if second is ignore_range else 3]
 
 
-def test_what_arrived_is_kept_when_all_tries_are_used_up(tmp_path: Path) -> None:
+def test_bytes_are_kept_when_all_tries_have_failed(tmp_path: Path) -> None:
     path = tmp_path / "digits.bin"
     reason = r"503 .* after 3 tries .*are kept in digits\.bin\.part"
     with serving(truncate, status(503)) as server, pytest.raises(DownloadError, match=reason) as failure:
@@ -297,7 +298,7 @@ def test_wrong_bytes_are_fetched_once_more(tmp_path: Path) -> None:
 def test_bytes_that_stay_wrong_are_not_kept(tmp_path: Path) -> None:
     with (
         serving(corrupt) as server,
-        pytest.raises(DownloadError, match=f"did not have the checksum {SHA256}"),
+        pytest.raises(DownloadError, match=f"without the checksum {SHA256}"),
     ):
         fetch(server.url, tmp_path / "digits.bin", checksum=SHA256)
     assert server.ranges == [None, None]
@@ -343,14 +344,14 @@ def test_a_redirect_to_ftp_is_not_followed(tmp_path: Path) -> None:
     assert len(server.seen) == 1
 
 
-def test_nobody_listens(tmp_path: Path) -> None:
+def test_a_refused_connection_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(DownloadError, match=r"127\.0\.0\.1 cannot be reached .*offline\? Run") as failure:
         fetch(closed_address(), tmp_path / "digits.bin", checksum=SHA256)
     assert "\n" not in str(failure.value)
     assert names(tmp_path) == {"digits.bin.lock"}
 
 
-def test_no_name_resolution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_host_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*args: object, **kwargs: object) -> None:
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
@@ -376,7 +377,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     assert not (tmp_path / "digits.bin").exists() and len(server.seen) == 1
 
 
-def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+def test_an_impossible_folder_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file")
     with pytest.raises(DownloadError, match="data"):
         fetch(closed_address(), tmp_path / "data" / "digits.bin", checksum=SHA256)
@@ -531,7 +532,7 @@ def test_an_archive_is_unpacked_once(tmp_path: Path, name: str) -> None:
     assert extract(archive, folder) == folder
 
 
-def test_what_a_killed_process_left_is_not_mixed_in(tmp_path: Path) -> None:
+def test_files_of_a_killed_process_are_not_mixed_in(tmp_path: Path) -> None:
     (tmp_path / "data.part").mkdir()
     (tmp_path / "data.part" / "half.bin").write_bytes(b"half")
     (tmp_path / "data").mkdir()  # empty: not yet unpacked
@@ -606,7 +607,7 @@ def test_a_tar_link_that_stays_is_kept(tmp_path: Path) -> None:
     assert (extract(archive, tmp_path / "data") / "link").read_bytes() == FILES["labels.txt"]
 
 
-def test_an_archive_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_archive_is_one_sentence(tmp_path: Path) -> None:
     for name in ("data.zip", "data.tar"):
         assert_refused(tmp_path / name, "No such file")
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from dl_lab import config
-from dl_lab.datasets.octmnist import octmnist
+from dl_lab import configs as config
+from dl_lab.datasets.sets.octmnist import octmnist
+from dl_lab.datasets.storage import Storage
 from dl_lab.from_scratch.order import cumulative_order
-from dl_lab.types import ConfigError
+from dl_lab.types import ConfigError, UserError
 
 
 def built(*overrides):
@@ -45,7 +46,7 @@ def test_digits_without_a_split():
 
 
 @pytest.fixture
-def octmnist_file(tmp_path):
+def octmnist_file(tmp_path, settings):
     """Writes octmnist.npz after `change` touched its arrays; returns octmnist's arguments."""
 
     def write(change):
@@ -56,8 +57,8 @@ def octmnist_file(tmp_path):
             arrays[f"{split}_labels"] = np.arange(8).reshape(8, 1) % 4
         change(arrays)
         np.savez(tmp_path / "octmnist.npz", **arrays)
-        where = {"data_dir": str(tmp_path), "files": [{"path": "octmnist.npz"}]}
-        return {"input_shape": [1, 28, 28], "n_classes": 4, "test_set": "all", **where}
+        storage = Storage(str(tmp_path), "", [{"path": "octmnist.npz"}])
+        return {**settings("octmnist"), "source": "real", "test_set": "all", "storage": storage}
 
     return write
 
@@ -90,5 +91,5 @@ def lose_labels(arrays):
 )
 def test_bad_images_name_file_and_row(octmnist_file, change, message):
     assert octmnist(**octmnist_file(lambda arrays: None)).label == "part"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, UserError), match=message):
         octmnist(**octmnist_file(change))

@@ -50,8 +50,13 @@ def test_select_keeps_the_values_where_they_are(items, ragged):
 
 
 @pytest.mark.parametrize("residence", ["device", "stream"])
-def test_it_is_a_column_of_a_split(items, ragged, residence):
+def test_a_ragged_column_is_a_column_of_a_split(items, ragged, residence):
     split = TensorSplit(Columns(ragged, ragged.lengths), lambda batch: batch, residence=residence, workers=1)
     batches = list(split.to(torch.device("cpu")).batches(3))
     assert [tuple(batch.x.shape) for batch in batches] == [(3, 5, 2), (1, 2, 2)]
     assert torch.equal(batches[1].x[0], items[3])
+
+
+def test_a_split_moves_its_ragged_column_to_the_device(ragged):
+    split = TensorSplit(Columns(ragged, ragged.lengths), lambda batch: batch)
+    assert split.to(torch.device("meta")).columns.x.device.type == "meta"

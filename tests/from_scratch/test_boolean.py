@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from dl_lab.from_scratch.boolean import (
-    contradiction,
+    count_mistakes,
+    find_contradiction,
+    find_single_unit,
     in_band,
     margin,
-    mistakes,
     relu,
     relu_net,
     sign,
     sign_net,
-    single_unit,
     truth_table,
 )
 
@@ -34,8 +34,8 @@ def test_no_mistake_for_any_band_up_to_ten_inputs(build):
         noise = random.normal(scale=0.1 / n_inputs, size=(2**n_inputs, n_inputs)).clip(-0.4 / n_inputs, 0.4 / n_inputs)
         for low, high in bands(n_inputs):
             net = build(n_inputs, low, high)
-            assert mistakes(net, low, high) == 0
-            assert mistakes(net, low, high, noise) == 0
+            assert count_mistakes(net, low, high) == 0
+            assert count_mistakes(net, low, high, noise) == 0
             evaluations += 2 * 2**n_inputs
         if n_inputs == 6:
             assert evaluations == 17_904  # the count in EXPERIMENTS.md
@@ -43,15 +43,15 @@ def test_no_mistake_for_any_band_up_to_ten_inputs(build):
 
 @pytest.mark.parametrize("build", NETS)
 @pytest.mark.parametrize("n_inputs", [1, 2, 3, 7])
-def test_every_shift_below_the_margin_is_withstood_and_none_much_above(build, n_inputs):
+def test_the_net_withstands_every_shift_below_its_margin_and_none_much_above(build, n_inputs):
     for low, high in bands(n_inputs):
         net = build(n_inputs, low, high)
         allowed = margin(net)
         assert allowed >= 1 / (2 * n_inputs)
         # Equal shifts of all inputs move Σx most.
-        assert mistakes(net, low, high, 0.999 * allowed) == 0
-        assert mistakes(net, low, high, -0.999 * allowed) == 0
-        beyond = mistakes(net, low, high, 1.001 * allowed) + mistakes(net, low, high, -1.001 * allowed)
+        assert count_mistakes(net, low, high, 0.999 * allowed) == 0
+        assert count_mistakes(net, low, high, -0.999 * allowed) == 0
+        beyond = count_mistakes(net, low, high, 1.001 * allowed) + count_mistakes(net, low, high, -1.001 * allowed)
         # Past the margin a hidden unit changes sides: an error, unless the band holds no value of Σx.
         assert beyond > 0 or not (in_band(truth_table(n_inputs), low, high) == 1).any()
 
@@ -78,17 +78,19 @@ def test_wrong_weights_make_mistakes(build):
         replace(net, W=net.W * np.array([[1, 1, 1, -1]])),
         replace(net, activation=relu if build is sign_net else sign),
     ]
-    assert [mistakes(other, low, high) > 0 for other in wrong] == [True] * len(wrong)
+    assert [count_mistakes(other, low, high) > 0 for other in wrong] == [True] * len(wrong)
 
 
 def test_weights_of_one_need_the_parity_of_the_inputs():
-    """Why the weights are 2 and the offsets odd: with weights 1 the limits can fall on a value of Σx."""
+    """The weights are 2 and the offsets odd, because with weights 1 a limit can fall on a value of Σx."""
     plain = {
         band: replace(sign_net(2, *band), W=np.array([[1, 1], [-1, -1]]), b=np.array([-band[0], band[1]]))
         for band in bands(2)
     }
-    assert all(mistakes(net, *band) == 0 for band, net in plain.items())
-    fragile = {band for band, net in plain.items() if mistakes(net, *band, 1e-6) + mistakes(net, *band, -1e-6)}
+    assert all(count_mistakes(net, *band) == 0 for band, net in plain.items())
+    fragile = {
+        band for band, net in plain.items() if count_mistakes(net, *band, 1e-6) + count_mistakes(net, *band, -1e-6)
+    }
     assert fragile == {(low, high) for low, high in bands(2) if low % 2 == 0 or high % 2 == 0}
 
 
@@ -108,8 +110,8 @@ def test_no_single_unit_is_xor():
     x = truth_table(2)
     y = in_band(x, 0, 0)
     np.testing.assert_array_equal(y, -x[:, 0] * x[:, 1])
-    assert single_unit(x, y) is None
-    multipliers = contradiction(x, y)
+    assert find_single_unit(x, y) is None
+    multipliers = find_contradiction(x, y)
     assert multipliers is not None
     np.testing.assert_allclose(multipliers, 0.25)
     # And none on a grid of weights, by trying.
@@ -118,14 +120,14 @@ def test_no_single_unit_is_xor():
 
 
 @pytest.mark.parametrize("n_inputs", [1, 2, 3, 4])
-def test_a_single_unit_does_exactly_the_bands_open_to_a_side(n_inputs):
+def test_a_single_unit_computes_exactly_the_bands_open_to_one_side(n_inputs):
     x = truth_table(n_inputs)
     reached = np.unique(x.sum(axis=1))
     for low, high in bands(n_inputs):
         y = in_band(x, low, high)
         inside = (low <= reached) & (reached <= high)
         possible = not inside.any() or inside[0] or inside[-1]
-        unit, multipliers = single_unit(x, y), contradiction(x, y)
+        unit, multipliers = find_single_unit(x, y), find_contradiction(x, y)
         assert (unit is not None) == possible == (multipliers is None)
         if unit is not None:
             np.testing.assert_array_equal(sign(x @ unit[0] + unit[1]), y)
@@ -137,7 +139,7 @@ def test_a_single_unit_does_exactly_the_bands_open_to_a_side(n_inputs):
 
 @pytest.mark.parametrize("build", NETS)
 @pytest.mark.parametrize("band", [(1, 0), (-4, 0), (0, 4)])
-def test_a_band_that_is_none_is_refused(build, band):
+def test_an_impossible_band_is_refused(build, band):
     with pytest.raises(ValueError, match="must satisfy -3 <= low <= high <= 3"):
         build(3, *band)
 
@@ -148,6 +150,6 @@ def test_other_wrong_arguments():
     with pytest.raises(ValueError, match="n_inputs must be at least 1"):
         sign_net(0, 0, 0)
     with pytest.raises(ValueError, match="-1 and \\+1 only"):
-        single_unit([[0.0]], [0])
+        find_single_unit([[0.0]], [0])
     with pytest.raises(ValueError, match="shape"):
-        contradiction([[0.0]], [1, 1])
+        find_contradiction([[0.0]], [1, 1])

@@ -10,7 +10,7 @@ from dl_lab.from_scratch.logistic_regression import LogisticRegression, uniform
 
 
 def plain_loop(x, y, n_classes, lr):
-    """The formula as it is written, a sample a step: the weights, the summed loss."""
+    """Apply the plain formula, a sample a step; return the weights and the summed loss."""
     x = np.column_stack([x, np.ones(len(x))])
     W, loss = np.zeros((n_classes, x.shape[1])), 0.0
     for x_i, y_i in zip(x, y, strict=True):

@@ -9,7 +9,7 @@ from dl_lab.from_scratch.mlp import MLP
 
 
 def plain_loop(parameters, x, y, lr):
-    """Back-propagation as it is written, a sample a step: changes the parameters, returns the summed loss."""
+    """Do plain back-propagation, a sample a step: change the parameters, return the summed loss."""
     W1, b1, W2, b2 = (parameters[name] for name in ("W1", "b1", "W2", "b2"))
     loss = 0.0
     for x_i, y_i in zip(x, y, strict=True):
@@ -43,7 +43,7 @@ def test_it_equals_the_plain_loop_bit_for_bit():
     np.testing.assert_array_equal(model.predict(x), scores.argmax(axis=1))
 
 
-def test_initial_weights_are_the_skeleton_s():
+def test_initial_weights_equal_the_skeletons():
     model = MLP(784, 4, hidden=200, lr=0.001, seed=42)
     stream = np.random.RandomState(42).normal(0.1, 0.1, 157_600)
     np.testing.assert_array_equal(model.W1.ravel(), stream[:156_800])

@@ -7,7 +7,7 @@ from dl_lab.from_scratch.order import cumulative_order
 
 
 def skeleton(n, seed, epochs, normals_before=0):
-    """What the skeleton does, literally, to arrays that hold their own positions."""
+    """Do literally what the skeleton does, on an array of positions."""
     random = np.random.RandomState(seed)
     random.normal(0.1, 0.1, normals_before)
     x, orders = np.arange(n), []
@@ -18,7 +18,7 @@ def skeleton(n, seed, epochs, normals_before=0):
 
 
 @pytest.mark.parametrize("normals_before", [0, 7, 157_600])
-def test_it_is_the_skeleton_s(normals_before):
+def test_it_equals_the_skeleton(normals_before):
     for epoch, expected in enumerate(skeleton(1000, 42, 5, normals_before)):
         np.testing.assert_array_equal(cumulative_order(1000, 42, epoch, normals_before), expected)
 

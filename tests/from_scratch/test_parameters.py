@@ -1,4 +1,4 @@
-"""State out and in, for every NumPy model; sizes and rates that make no sense."""
+"""Saving and loading the state of every NumPy model; sizes and rates that are refused."""
 
 import numpy as np
 import pytest
@@ -65,7 +65,7 @@ def test_a_state_that_does_not_fit_changes_nothing(kind):
 
 
 @pytest.mark.parametrize("lr", [0.0, -0.1, float("nan"), float("inf")])
-def test_a_rate_that_is_none(lr):
+def test_rates_must_be_positive_and_finite(lr):
     for build in (
         lambda: LogisticRegression(3, 2, lr=lr),
         lambda: MLP(3, 2, hidden=5, lr=lr, seed=0),
@@ -76,7 +76,7 @@ def test_a_rate_that_is_none(lr):
             build()
 
 
-def test_sizes_that_are_none():
+def test_sizes_must_be_at_least_1():
     with pytest.raises(ValueError, match="n_features must be at least 1, got 0"):
         Perceptron(0, 2)
     with pytest.raises(ValueError, match="n_classes must be at least 1, got -1"):

@@ -63,7 +63,7 @@ def test_bad_features_are_not_judged(model, fault):
         model.predict(x)
 
 
-def test_huge_finite_values_are_not_taken_for_infinity():
+def test_huge_finite_values_are_accepted():
     # 1e308 three times overflows as a sum, not as values
     assert Perceptron(3, 2).predict(np.full((1, 3), 1e308)).tolist() == [0]
 

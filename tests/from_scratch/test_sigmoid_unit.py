@@ -11,18 +11,18 @@ Y = np.array([1, 1, 0, 0])
 
 
 def trained(bias=False):
-    """After the demonstration step on sample 0 and 1,000 passes; the mean squared error of each pass."""
+    """Train for 1,000 passes after the demonstration step; return the unit and the mean squared error of each pass."""
     unit = SigmoidUnit(3, lr=0.5, seed=[42], bias=bias)
     unit.update(X[:1], Y[:1])
     return unit, [unit.update(X, Y) / 4 for _ in range(1000)]
 
 
-def test_the_source_s_first_weights():
+def test_the_first_weights_equal_the_sources():
     np.testing.assert_allclose(SigmoidUnit(3, 0.5, [42]).w, [0.2788536, -0.94997849, -0.44994136], atol=5e-9, rtol=0)
     assert SigmoidUnit(3, 0.5, 42).w[0] != pytest.approx(0.2788536)
 
 
-def test_the_source_s_demonstration_step():
+def test_the_demonstration_step_equals_the_sources():
     unit = SigmoidUnit(3, 0.5, [42])
     assert unit.outputs(X[:1])[0] == pytest.approx(0.338245, abs=5e-7)
     error = unit.update(X[:1], Y[:1])
@@ -30,7 +30,7 @@ def test_the_source_s_demonstration_step():
     assert unit.outputs(X[:1])[0] == pytest.approx(0.37215083, abs=5e-9)
 
 
-def test_the_source_s_training():
+def test_the_training_equals_the_sources():
     unit, mse = trained()
     np.testing.assert_allclose(unit.outputs(X), [0.95165668, 0.99678794, 0.05965052, 0.5], atol=5e-9, rtol=0)
     assert mse[0] == pytest.approx(0.2240, abs=5e-5)

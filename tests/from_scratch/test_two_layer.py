@@ -11,7 +11,7 @@ X = np.array([[a, b, c] for a in (0, 1) for b in (0, 1) for c in (0, 1)])
 Y = np.array([1, 1, 1, 0, 1, 0, 1, 1])
 
 
-def test_the_target_is_not_xor_and():
+def test_the_target_is_not_of_a_xor_b_and_c():
     np.testing.assert_array_equal(Y, [int(not ((a != b) and c)) for a, b, c in X])
 
 
@@ -31,7 +31,7 @@ def test_the_two_errors():
     assert (unit.predict(X) != Y).any()
 
 
-def test_weights_follow_the_unit_s_three_numbers():
+def test_weights_are_drawn_after_the_units_three_numbers():
     stream = np.random.RandomState([42]).uniform(-1, 1, 19)
     net = TwoLayer(3, hidden=4, lr=0.5, seed=[42], drawn_before=3)
     np.testing.assert_array_equal(SigmoidUnit(3, 0.5, [42]).w, stream[:3])

@@ -1,4 +1,4 @@
-"""Every mechanism against a loop over queries and keys, the kernels' identities, and what is refused."""
+"""Every mechanism against a loop over queries and keys; identities of the features; arguments that are refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dl_lab.experiments.attention_cost import CPU_KERNELS
 from dl_lab.models.attention import features, mechanisms
 from dl_lab.models.attention.exact import fused_attention, softmax_attention
 from dl_lab.models.attention.linear import (
@@ -23,6 +22,7 @@ from dl_lab.models.attention.linear import (
 )
 from dl_lab.models.attention.low_rank import low_rank_attention
 from dl_lab.models.attention.sparse import strided_attention, window_attention
+from dl_lab.procedures.attention_cost import CPU_KERNELS
 
 DIM = 5
 
@@ -107,7 +107,7 @@ def test_equals_the_naive_loop(name, causal, masked, qkv):
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("causal", [False, True])
-def test_what_is_masked_changes_nothing_and_hurts_nobody(name, causal, qkv):
+def test_masked_keys_change_neither_outputs_nor_gradients(name, causal, qkv):
     attention = CASES[name][0]
     mask = MASK.clone()
     mask[1] = False  # an item without any key
@@ -127,7 +127,7 @@ def test_what_is_masked_changes_nothing_and_hurts_nobody(name, causal, qkv):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_causal_output_does_not_know_the_future(name, qkv):
+def test_a_causal_output_ignores_later_positions(name, qkv):
     attention = CASES[name][0]
     z = attention(*qkv, None, causal=True)
     later = [torch.cat([x[:, :8], torch.randn(2, 5, DIM, dtype=x.dtype)], dim=1) for x in qkv]
@@ -160,7 +160,7 @@ def test_ordered_pairs_need_more_features():
     assert features.mclaurin_features(torch.randn(8), 3, "ordered").shape == (73,)
 
 
-def test_three_terms_are_the_map_written_in_the_statement():
+def test_three_terms_are_the_map_of_the_coursework():
     x = torch.tensor([2.0, 3.0])
     expected = [1, 2, 3, 4 / 2**0.5, 6, 9 / 2**0.5]  # 1; x; x1^2/sqrt 2, x1 x2, x2^2/sqrt 2
     torch.testing.assert_close(features.mclaurin_features(x), torch.tensor(expected))
@@ -210,7 +210,7 @@ def test_chunks_do_not_change_prefix_sums(chunk):
     torch.testing.assert_close(causal_sums(phi_q, phi_k, v, chunk), (phi_q @ phi_k.T).tril() @ v)
 
 
-def test_an_even_number_of_terms_is_stopped_where_the_normaliser_is_not_positive():
+def test_a_normaliser_that_is_not_positive_is_refused():
     q = torch.full((1, 2), 2.0)
     k = torch.full((3, 2), -2.0)  # q . k = -8: 1 - 8 < 0
     v = torch.ones(3, 2)
@@ -241,7 +241,7 @@ def test_linear_attention_is_a_weighted_mean():
 # -- low rank -----------------------------------------------------------------------------------------------------
 
 
-def test_low_rank_is_exact_where_nothing_is_projected(qkv):
+def test_low_rank_without_projection_is_exact(qkv):
     eye = torch.eye(13, dtype=torch.float64)
     z = low_rank_attention(*qkv, project_k=eye, project_v=eye)
     torch.testing.assert_close(z, softmax_attention(*qkv))
@@ -276,7 +276,7 @@ MODULES = {
 @pytest.mark.parametrize("name", MODULES)
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("length", [50, 200])
-def test_the_flops_formula_is_what_is_counted(name, causal, length):
+def test_the_flops_formula_equals_torchs_count(name, causal, length):
     if name == "low rank" and causal:
         pytest.skip("low-rank attention cannot be causal")
     module = MODULES[name](8, length, causal)
@@ -299,7 +299,7 @@ def test_the_flops_formula_is_what_is_counted(name, causal, length):
         (lambda: mechanisms.RandomFeatures(8, 16, n_features=0), "n_features 0 is not at least 1"),
     ],
 )
-def test_what_cannot_work_is_refused_while_building(build, words):
+def test_the_constructor_refuses_what_cannot_work(build, words):
     with pytest.raises(ValueError, match=words):
         build()
 

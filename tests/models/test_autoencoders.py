@@ -41,7 +41,7 @@ def test_keeps_the_shape_and_trains_every_weight(model):
 
 
 def test_bad_shapes_are_named():
-    with pytest.raises(ValueError, match="a window of 50 is not a multiple of 4"):
+    with pytest.raises(ValueError, match="length 50 is not a multiple of 4"):
         ConvAutoencoder((50, 1))
     with pytest.raises(ValueError, match="encoder is empty"):
         Autoencoder((4,), [])

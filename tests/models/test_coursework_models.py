@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from dl_lab.jobs import inspect
 from dl_lab.models.linear import Linear
 from dl_lab.models.mlp import MLP
 from dl_lab.models.oct_cnn import PooledCNN, StridedCNN
@@ -33,10 +34,10 @@ def test_published_parameter_count(model, published):
 
 @pytest.mark.parametrize("model", ["pooled_cnn", "strided_cnn", "linear"])
 def test_the_yaml_builds_the_published_model(model):
-    from dl_lab import config
+    from dl_lab import configs as config
 
     composed = config.Composer().compose(["dataset=octmnist", f"model={model}"])
-    assert config.count_parameters(composed.config) == ((3_140,) * 2 if model == "linear" else (224_892,) * 2)
+    assert inspect.count_parameters(composed.config) == ((3_140,) * 2 if model == "linear" else (224_892,) * 2)
 
 
 def test_relu_after_pooling_is_relu_before_pooling_exactly():

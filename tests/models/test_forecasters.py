@@ -1,11 +1,11 @@
-"""Forecasters: shapes, parameter counts, and what each one reads."""
+"""Forecasters: shapes, parameter counts, and the inputs that each one uses."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from dl_lab import config
+from dl_lab import configs as config
 from dl_lab.models.attention.mechanisms import Fused
 from dl_lab.models.naive_forecast import FromLast, LinearAutoregression, Persistence, Seasonal
 from dl_lab.models.recurrent_forecaster import RecurrentForecaster
@@ -26,11 +26,12 @@ def test_published_parameter_counts():
     [
         lambda: RecurrentForecaster(3, horizon=2, hidden=16),
         lambda: RecurrentForecaster(3, horizon=2, hidden=16, cell="gru", bidirectional=True),
+        lambda: RecurrentForecaster(3, horizon=2, hidden=16, bidirectional=True, n_layers=3),
         lambda: TransformerForecaster(3, 6, Fused, horizon=2, dim=8, heads=2, layers=1),
         lambda: FromLast(RecurrentForecaster(3, horizon=2, hidden=16)),
         lambda: LinearAutoregression(6, 3, 2),
     ],
-    ids=["lstm", "gru", "transformer", "change", "linear"],
+    ids=["lstm", "gru", "layers", "transformer", "change", "linear"],
 )
 def test_forecast_depends_on_every_step_and_feature(build):
     torch.manual_seed(0)
@@ -40,6 +41,25 @@ def test_forecast_depends_on_every_step_and_feature(build):
     assert forecast.shape == (4, 2, 3)
     forecast.square().sum().backward()
     assert (x.grad != 0).all()
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_more_layers_read_the_top_one(cell):
+    """The forecast is the head of the last state of the top layer, both directions of it."""
+    torch.manual_seed(0)
+    model = RecurrentForecaster(3, hidden=5, cell=cell, bidirectional=True, n_layers=2).eval()
+    x = torch.rand(4, 6, 3)
+    outputs, _ = model.recurrent(x)
+    top = torch.cat([outputs[:, -1, :5], outputs[:, 0, 5:]], dim=1)  # each direction after its own last step
+    torch.testing.assert_close(model(x)[:, 0], model.head(top))
+
+
+def test_dropout_acts_between_the_layers_too():
+    model = RecurrentForecaster(3, dropout=0.5, n_layers=2)
+    assert model.recurrent.dropout == 0.5
+    assert size(model) == size(RecurrentForecaster(3)) + 4 * (64 + 64 + 2) * 64
+    with pytest.raises(ValueError, match="n_layers 0 is not at least 1"):
+        RecurrentForecaster(3, n_layers=0)
 
 
 def test_naive_forecasts():

@@ -9,7 +9,8 @@ import torch
 import torchvision
 from torch import nn
 
-from dl_lab import config
+from dl_lab import configs as config
+from dl_lab.jobs import inspect
 from dl_lab.models.cnn import CNN
 from dl_lab.models.initialisation import he, xavier
 from dl_lab.models.resnet import BasicBlock, ResNet, resnet18
@@ -84,7 +85,7 @@ def test_coursework_cnns_have_the_published_counts(filters, kernels, pools, publ
     ids=["vgg", "resnet18", "resnext"],
 )
 def test_the_same_function_as_torchvisions(ours, theirs):
-    """Their weights, in their order, in our net: the same logits."""
+    """Our net with torchvision's weights, in their order, gives the same logits."""
     torch.manual_seed(0)
     images = torch.rand(2, 3, 64, 64)
     peer = theirs(num_classes=5).eval()
@@ -169,7 +170,7 @@ def test_pooling_before_the_activation_is_pooling_after_it(activation):
         (lambda: VGG((3, 28, 28), 3, "C"), "each side must be at least 32"),
         (lambda: CNN((3, 32, 32), 10, [8, 8], [3], [2, 2]), "not of one length"),
         (lambda: CNN((3, 8, 8), 10, [8, 8], [3, 3], [4, 4]), "too small for the poolings"),
-        (lambda: ResNet((3, 32, 32), 10, BasicBlock, [2, 2]), "blocks of 4 stages"),
+        (lambda: ResNet((3, 32, 32), 10, BasicBlock, [2, 2]), "depths .* must have 4 entries"),
     ],
 )
 def test_what_cannot_work_is_refused(build, message):
@@ -178,7 +179,7 @@ def test_what_cannot_work_is_refused(build, message):
 
 
 @pytest.mark.parametrize(("initialise", "variance"), [(he, 2 / 576), (xavier, 2 / (576 + 1152))])
-def test_initial_variance_is_the_papers(initialise, variance):
+def test_initial_weights_have_the_papers_variance(initialise, variance):
     torch.manual_seed(0)
     layer = nn.Conv2d(64, 128, 3)
     layer.apply(initialise)
@@ -204,4 +205,4 @@ def test_each_yaml_builds_with_each_initialisation(name, initialise):
     words = ["dataset=cifar10", f"model={name}", f"model/initialise={initialise}"]
     composed = config.Composer().compose(words).config
     config.check(composed)
-    assert config.count_parameters(composed) is not None
+    assert inspect.count_parameters(composed) is not None

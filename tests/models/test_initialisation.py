@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dl_lab import config
+from dl_lab import configs as config
+from dl_lab.jobs.procedure import build_procedure
 
 COUNTS = {
     "octmnist_logistic_regression": 3_140,
@@ -23,9 +24,10 @@ COUNTS = {
 
 
 @pytest.mark.parametrize("name", COUNTS)
-def test_parameters_as_published(name):
+def test_published_parameter_count(name):
     composed = config.Composer().compose([f"experiment={name}", "profile=smoke"])
-    assert config.build(composed.config, "procedure").n_parameters() == (COUNTS[name], COUNTS[name])
+    facts = build_procedure(composed.config).describe()
+    assert (facts["parameters"], facts["trainable"]) == (COUNTS[name], COUNTS[name])
 
 
 def test_normal_weights_and_zero_biases():

@@ -32,7 +32,7 @@ def test_the_published_size():
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == 1_810_596
 
 
-def test_a_block_is_torchs_encoder_layer():
+def test_a_block_equals_torchs_encoder_layer():
     model = build(mechanisms.Softmax, n_layers=1)
     block = model.blocks[0]
     peer = nn.TransformerEncoderLayer(12, 3, 16, dropout=0.0, batch_first=True).eval()
@@ -44,7 +44,7 @@ def test_a_block_is_torchs_encoder_layer():
     peer.norm1.load_state_dict(block.attention_norm.state_dict())
     peer.norm2.load_state_dict(block.feedforward_norm.state_dict())
     tokens, mask = batch()
-    x = model.embedded(tokens, mask)
+    x = model.embed(tokens, mask)
     expected = peer(x.detach().requires_grad_(), src_key_padding_mask=~mask)  # a gradient: not torch's fast path
     torch.testing.assert_close(block(x, mask)[mask], expected[mask])
 
@@ -90,7 +90,7 @@ def test_attention_maps_are_the_weights_of_any_mechanism(name):
         weights = maps[0][row, :, :n]
         torch.testing.assert_close(weights[..., :n].sum(-1), torch.ones(3, n))
         assert not weights[..., n:].any(), "no weight on padding"
-    attention, x = model.blocks[0].attention, model.embedded(tokens, mask)
-    _, _, v = attention._heads(x)
+    attention, x = model.blocks[0].attention, model.embed(tokens, mask)
+    _, _, v = attention._project(x)
     rebuilt = attention.project_out((maps[0] @ v).transpose(1, 2).flatten(2))
     torch.testing.assert_close(rebuilt[mask], attention(x, mask)[mask], atol=1e-5, rtol=1e-4)

@@ -48,14 +48,14 @@ def test_resize_and_crop_are_the_preset():
     x = torch.rand(2, 3, 40, 32)
     model = Pretrained("resnet18", 3, resize=48, crop=40)
     wanted = v2.functional.center_crop(v2.functional.resize(x, [48], antialias=True), [40, 40])
-    torch.testing.assert_close(model._sized(x), wanted)
-    assert torch.equal(Pretrained("resnet18", 3)._sized(x), x)
+    torch.testing.assert_close(model._resize_and_crop(x), wanted)
+    assert torch.equal(Pretrained("resnet18", 3)._resize_and_crop(x), x)
     with pytest.raises(ValueError, match="crop 50 is larger than the resized image, 48"):
         Pretrained("resnet18", 3, resize=48, crop=50)
 
 
 def moved_by_an_update(model: Pretrained) -> set[str]:
-    """What one update of a model as it was built changes, by the first part of its name."""
+    """Return what one update of a new model changes, by the first part of the names."""
     before = {name: value.clone() for name, value in model.state_dict().items()}
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
     model(torch.rand(4, 3, 32, 32)).square().mean().backward()
@@ -93,9 +93,9 @@ def test_fixed_features_are_the_same_in_training_mode():
 def test_weights_of_another_net_are_refused():
     state = models.resnet18(weights=None).state_dict()
     model = Pretrained("resnet18", 3)
-    with pytest.raises(ValueError, match=r"no weights of resnet18: they lack conv1.weight and \d+ more"):
+    with pytest.raises(ValueError, match=r"not weights of resnet18: they lack conv1.weight and \d+ more"):
         model.load_backbone(models.mobilenet_v3_large(weights=None).state_dict())
-    with pytest.raises(ValueError, match=r"they have besides layer9.weight"):
+    with pytest.raises(ValueError, match=r"they also have layer9.weight"):
         model.load_backbone({"layer9.weight": torch.zeros(3), **state})
     with pytest.raises(ValueError, match=r"they have another shape of conv1.weight"):
         model.load_backbone({**state, "conv1.weight": torch.zeros(64, 1, 7, 7)})

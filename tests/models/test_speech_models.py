@@ -40,7 +40,7 @@ def model(kind, mask_padding=True):
 
 @pytest.fixture
 def clips():
-    """(features, n_frames, tokens): three clips of different length, zeros behind."""
+    """Return (features, n_frames, tokens) of three clips of different length, with zeros behind each."""
     torch.manual_seed(1)
     n_frames = torch.tensor([40, 23, 8])
     features = torch.randn(3, 40, 8) * (torch.arange(40) < n_frames[:, None])[..., None]
@@ -111,7 +111,7 @@ def test_unmasked_padding_counts_as_in_the_course(clips):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("mask_padding", [True, False])
-def test_symbol_by_symbol_gives_the_logits_of_the_whole(kind, mask_padding, clips):
+def test_steps_give_the_logits_of_the_whole_text(kind, mask_padding, clips):
     features, n_frames, tokens = clips
     net = model(kind, mask_padding)
     whole, memory = net(features, n_frames, tokens), net.encode(features, n_frames)
@@ -122,7 +122,7 @@ def test_symbol_by_symbol_gives_the_logits_of_the_whole(kind, mask_padding, clip
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_beams_are_texts_of_their_own(kind, clips):
+def test_beams_do_not_influence_each_other(kind, clips):
     features, n_frames, tokens = clips
     net = model(kind)
     others = torch.stack([tokens, tokens.flip(1)], dim=1)  # (batch, beams, length)
@@ -158,7 +158,7 @@ def test_alignments_lie_on_the_clip(kind, clips):
         assert not looked[2, ..., 4:].any()
 
 
-def test_what_does_not_fit_is_refused(clips):
+def test_inputs_that_do_not_fit_are_refused(clips):
     features, n_frames, tokens = clips
     with pytest.raises(ValueError, match="more than max_frames 60"):
         encoder()(F.pad(features, (0, 0, 0, 30)), n_frames)

@@ -47,7 +47,7 @@ def ragged(padding, longest=9):
 
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
-def test_skipping_the_padding_is_what_packed_sequences_do(cell, bidirectional):
+def test_skipping_the_padding_equals_packed_sequences(cell, bidirectional):
     torch.manual_seed(0)
     model = TextRecurrent(50, 2, cell, dim=6, hidden=5, n_layers=2, bidirectional=bidirectional)
     peer = CELLS[cell](6, 5, 2, batch_first=True, bidirectional=bidirectional)
@@ -66,7 +66,7 @@ def test_skipping_the_padding_is_what_packed_sequences_do(cell, bidirectional):
     torch.testing.assert_close(model(on_the_left, left_mask), expected)
 
 
-def test_the_last_step_forgets_what_stands_before_much_padding():
+def test_the_last_step_forgets_a_text_before_much_padding():
     """Why imdb_lstm_last_step fails: behind enough padding all texts end in nearly the same state."""
     torch.manual_seed(0)
     model = TextRecurrent(50, 1, dim=8, hidden=16, skip_padding=False).eval()

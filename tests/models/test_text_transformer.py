@@ -1,4 +1,4 @@
-"""The text Transformer: any mechanism, no look at padding, causal where asked, and it learns."""
+"""The text Transformer takes any mechanism, ignores padding, can be causal, and learns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from functools import partial
 import pytest
 import torch
 
-from dl_lab import config
+from dl_lab import configs as config
+from dl_lab.jobs.rehearsal import rehearse
 from dl_lab.models.attention import mechanisms
 from dl_lab.models.attention.multi_head import MultiHeadAttention
 from dl_lab.models.text_transformer import TextTransformer
@@ -62,7 +63,7 @@ def test_learns_a_few_texts_by_heart(name):
     assert model(tokens, mask).argmax(dim=1).equal(labels)
 
 
-def test_multi_head_attention_is_torchs():
+def test_multi_head_attention_equals_torchs():
     ours = MultiHeadAttention(8, 2, mechanisms.Fused, length=5)
     theirs = torch.nn.MultiheadAttention(8, 2, batch_first=True)
     with torch.no_grad():
@@ -93,7 +94,7 @@ def test_check_refuses_what_cannot_work(overrides, words):
     composed = config.Composer().compose([*SMALL, *overrides])
     config.check(composed.config)
     with pytest.raises(ConfigError, match=words):
-        config.rehearse(composed.config)
+        rehearse(composed.config)
 
 
 def test_every_layer_has_its_own_mechanism():

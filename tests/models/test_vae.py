@@ -22,7 +22,7 @@ def test_shapes_and_gradients(model):
     assert all(p.grad is not None for p in model.parameters())
 
 
-def test_the_sample_has_the_mean_and_variance_it_is_given_and_passes_gradients():
+def test_the_sample_has_the_given_mean_and_variance_and_passes_gradients():
     mean, log_variance = torch.full((20_000, 2), 3.0), torch.full((20_000, 2), 0.5).requires_grad_()
     z = sample(mean, log_variance, torch.Generator().manual_seed(0))
     assert abs(float(z.detach().mean()) - 3) < 0.03
@@ -32,6 +32,6 @@ def test_the_sample_has_the_mean_and_variance_it_is_given_and_passes_gradients()
     assert float(log_variance.grad.abs().sum()) > 0
 
 
-def test_sizes_that_do_not_divide():
-    with pytest.raises(ValueError, match="30 x 30 are not multiples of 4"):
+def test_sides_must_be_multiples_of_4():
+    with pytest.raises(ValueError, match="30 x 30 images are not multiples of 4"):
         ConvVAE((1, 30, 30))

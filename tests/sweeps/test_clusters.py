@@ -36,7 +36,13 @@ STATES = ["done", "failed", "done", "done"]
 
 @dataclass(frozen=True)
 class Service:
-    """word: what a user adds to the command. environment: where the service is. queued: its jobs, by their names."""
+    """A cluster that runs.
+
+    Attributes:
+        word: What a user adds to the command.
+        environment: Environment variables that name the cluster.
+        queued: Lists its jobs, by their names.
+    """
 
     word: str
     environment: dict[str, str]
@@ -59,7 +65,7 @@ def script(name: str, *arguments: str, **environment: str) -> None:
 
 
 def free_ports(n: int) -> int:
-    """The first of n neighbouring ports that nothing listens on."""
+    """Find n neighbouring ports where nothing listens, and return the first."""
     for port in range(20000 + os.getpid() % 10000, 60000, n):
         with socket.socket() as one, socket.socket() as other:
             try:
@@ -89,7 +95,7 @@ def slurm(tmp_path_factory) -> Iterator[Service]:
 
 
 def ask(*command: str, environment: dict[str, str]) -> str:
-    """What one of SLURM's commands prints."""
+    """Return the output of one of SLURM's commands."""
     return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=True).stdout
 
 
@@ -102,7 +108,7 @@ def try_to(*command: str, environment: dict[str, str]) -> bool:
 
 
 class Controller:
-    """slurmctld, killed as by a machine that loses power, and started again."""
+    """Kill slurmctld as a power cut would, and start it again."""
 
     def __init__(self, service: Service) -> None:
         self.service, self.folder = service, Path(service.environment["SLURM_CONF"]).parent
@@ -143,8 +149,8 @@ def ray_cluster() -> Iterator[Service]:
 
 @pytest.fixture(
     params=[
-        pytest.param("slurm", marks=[pytest.mark.slurm, pytest.mark.xdist_group("slurm")]),
-        pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.xdist_group("ray")]),
+        pytest.param("slurm", marks=pytest.mark.slurm),
+        pytest.param("ray", marks=pytest.mark.ray),
     ]
 )
 def service(request) -> Service:
@@ -153,7 +159,7 @@ def service(request) -> Service:
 
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
-    """A test that failed leaves no sweep to the next one."""
+    """End the sweeps that a failed test left behind."""
     yield
     while STARTED:
         process = STARTED.pop()
@@ -195,7 +201,7 @@ def state(job: Path) -> str:
 
 
 def results(folder: Path) -> list[tuple[str, bytes, bytes]]:
-    """What must be the same of every finished job, wherever it ran and whatever happened on the way."""
+    """Return what must be the same for every finished job, wherever it ran and whatever interrupted it."""
     return [
         (job.name, (job / "metrics.jsonl").read_bytes(), (job / "checkpoints" / "last.safetensors").read_bytes())
         for job in jobs(folder)
@@ -217,7 +223,7 @@ def slurm_ids(folder: Path) -> list[str]:
 
 
 def starts(job: Path) -> int:
-    """How often a job has trained: each time leaves a file of TensorBoard's."""
+    """Count how often a job was started: each start leaves a file of TensorBoard."""
     return len(list(job.glob("events.out.tfevents.*")))
 
 
@@ -252,7 +258,7 @@ def local(tmp_path_factory) -> Path:
     return folder
 
 
-def test_one_word_moves_a_sweep_there(service, local, tmp_path):
+def test_one_word_moves_a_sweep_to_the_cluster(service, local, tmp_path):
     code, text = sweep(tmp_path, service, *FOUR)
     assert code == 1, text
     assert "1 failed" in text
@@ -267,7 +273,7 @@ def test_one_word_moves_a_sweep_there(service, local, tmp_path):
     assert not service.queued()
 
 
-def test_kill_9_of_the_sweep_leaves_no_job_and_it_goes_on(service, local, tmp_path):
+def test_kill_9_of_the_sweep_leaves_no_job_and_the_next_start_continues(service, local, tmp_path):
     process = start(tmp_path, *FOUR, service.word, environment=service.environment)
     wait_for(lambda: checkpoints(tmp_path) >= 1)
     process.kill()
@@ -281,8 +287,8 @@ def test_kill_9_of_the_sweep_leaves_no_job_and_it_goes_on(service, local, tmp_pa
     assert results(tmp_path) == results(local)
 
 
-def test_a_killed_job_fails_alone_and_goes_on_next_time(service, local, tmp_path):
-    """One is killed itself, of another what runs it on the node: Ray's worker, submitit's process."""
+def test_a_killed_job_fails_alone_and_the_next_start_continues_it(service, local, tmp_path):
+    """One job is killed itself; for another its supervisor on the node is killed (Ray's worker, submitit's process)."""
     process = start(tmp_path, *FOUR, service.word, environment=service.environment)
     killed: list[Path] = []
 
@@ -309,7 +315,7 @@ def test_a_killed_job_fails_alone_and_goes_on_next_time(service, local, tmp_path
     assert results(tmp_path) == results(local)
 
 
-def test_ctrl_c_saves_the_running_and_cancels_the_waiting(service, local, tmp_path):
+def test_ctrl_c_saves_running_jobs_and_cancels_queued_ones(service, local, tmp_path):
     process = start(tmp_path, *FOUR, service.word, environment=service.environment)
     wait_for(lambda: checkpoints(tmp_path) >= 1)
     process.send_signal(signal.SIGINT)
@@ -324,7 +330,7 @@ def test_ctrl_c_saves_the_running_and_cancels_the_waiting(service, local, tmp_pa
     assert results(tmp_path) == results(local)
 
 
-def test_a_search_runs_there_and_its_jobs_report_from_there(service, tmp_path):
+def test_a_search_runs_on_the_cluster_and_its_jobs_report_from_the_nodes(service, tmp_path):
     words = ["search=random", "pruner=median", "pruner.n_startup_trials=1", "pruner.n_warmup_steps=1", "n_trials=4"]
     words += ["optimizer.lr=tag(log,interval(1e-5,1))", "trainer.max_epochs=3", "lanes=2"]
     code, text = sweep(tmp_path, service, *words)
@@ -339,8 +345,7 @@ def test_a_search_runs_there_and_its_jobs_report_from_there(service, tmp_path):
 
 
 @pytest.mark.ray
-@pytest.mark.xdist_group("ray")
-def test_when_rays_head_dies_the_sweep_says_so_and_goes_on_elsewhere(own_ray, local, tmp_path):
+def test_a_sweep_ends_when_rays_head_dies_and_continues_on_this_machine(own_ray, local, tmp_path):
     process = start(tmp_path, *FOUR, own_ray.word, environment=own_ray.environment)
     wait_for(lambda: checkpoints(tmp_path) >= 1)
     script("ray_down.sh", own_ray.environment["FOLDER"])
@@ -353,28 +358,28 @@ def test_when_rays_head_dies_the_sweep_says_so_and_goes_on_elsewhere(own_ray, lo
 
 
 def is_asked_to_end(pid: int) -> bool:
-    """Whether SIGTERM waits for a process that is stopped."""
+    """Whether a SIGTERM waits for a stopped process."""
     pending = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("ShdPnd"))
     return bool(int(pending.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
 
 
 @pytest.mark.slurm
-@pytest.mark.xdist_group("slurm")
-def test_a_job_whose_time_is_over_is_requeued_and_ends_interrupted_when_that_is_used_up(slurm, local, tmp_path):
+def test_a_job_whose_time_is_over_is_requeued_until_its_requeues_are_used_up(slurm, local, tmp_path):
     words = ["optimizer.lr=0.01,0.02", "launcher.timeout_min=9", "launcher.max_requeues=1"]
     process = start(tmp_path, *words, slurm.word, environment=slurm.environment)
     held: dict[Path, int] = {}  # job -> the pid of its process, which is stopped
 
-    def hold(wanted: list[Path]) -> bool:
-        """Stop each job once it has a checkpoint, so that it is not over before it is warned."""
+    def hold(wanted: list[Path], n_starts: int) -> bool:
+        """Stop each job once it has a checkpoint and records its start, so that it does not end before the warning."""
         for job in wanted:
-            if job not in held and state(job) == "running" and (job / "checkpoints" / "last.pt").exists():
+            records = (job / "checkpoints" / "last.pt").exists() and starts(job) == n_starts
+            if job not in held and state(job) == "running" and records:
                 held[job] = json.loads((job / "status.json").read_text())["pid"]
                 os.kill(held[job], signal.SIGSTOP)
         return all(job in held for job in wanted)
 
     def warn(number: int) -> None:
-        """The signal that SLURM sends before the end; below ten minutes submitit takes any for that of the end."""
+        """Send SLURM's signal of the near end. Below ten minutes submitit takes any signal as that of the end."""
         job, id = jobs(tmp_path)[number], slurm_ids(tmp_path)[number]
         wait_for(lambda: try_to("scancel", "--signal=USR2", id, environment=slurm.environment))
         pid = held.pop(job)
@@ -383,7 +388,7 @@ def test_a_job_whose_time_is_over_is_requeued_and_ends_interrupted_when_that_is_
         wait_for(lambda: state(job) == "interrupted")
 
     def start_again(number: int) -> None:
-        """Soon, where SLURM lets a requeued job wait for two minutes; at once its node would still refuse it."""
+        """Release a requeued job, for which SLURM would wait two minutes; at once, its node would still refuse it."""
         job, id = jobs(tmp_path)[number], slurm_ids(tmp_path)[number]
         shown = ["squeue", "--noheader", "--array", f"--jobs={id}", "--format=%T"]
         wait_for(lambda: ask(*shown, environment=slurm.environment).strip() == "PENDING")
@@ -400,16 +405,16 @@ def test_a_job_whose_time_is_over_is_requeued_and_ends_interrupted_when_that_is_
 
     wait_for(lambda: checkpoints(tmp_path) >= 1, seconds=180)
     first, second = jobs(tmp_path)
-    wait_for(lambda: hold([first, second]), seconds=180)
+    wait_for(lambda: hold([first, second], 1), seconds=180)
     for number in (0, 1):
         warn(number)
         start_again(number)
-    wait_for(lambda: hold([second]))
+    wait_for(lambda: hold([second], 2))
     warn(1)
     code, text = finish(process)
     assert code == 130, text
     assert "lr=0.02  interrupted: its time was over, launcher.max_requeues is used up" in text
-    assert "Interrupted: the same command goes on with what is left." in text
+    assert "Interrupted. Type the same command again to run what is left." in text
     assert [state(job) for job in (first, second)] == ["done", "interrupted"]
     assert [starts(job) for job in (first, second)] == [2, 2]
     assert not slurm.queued()
@@ -423,14 +428,13 @@ def test_a_job_whose_time_is_over_is_requeued_and_ends_interrupted_when_that_is_
 @pytest.mark.slow
 @pytest.mark.skipif("DL_LAB_SLOW" not in os.environ, reason="takes over a minute: DL_LAB_SLOW=1 runs it")
 @pytest.mark.slurm
-@pytest.mark.xdist_group("slurm")
 def test_slurm_warns_before_the_end_of_a_jobs_time(slurm, tmp_path):
-    """The shortest limit, a minute; SLURM looks at it every half minute, it warns 20 to 50 s after the start."""
+    """The shortest limit is a minute. SLURM checks it every half minute, so it warns 20 to 50 s after the start."""
     words = ["launcher.timeout_min=1", "launcher.warning_s=10", "launcher.max_requeues=0", "trainer.max_epochs=100000"]
     code, text = sweep(tmp_path, slurm, "optimizer.lr=0.01,0.02", *words)
     assert code == 130, text
     assert text.count("interrupted: its time was over, launcher.max_requeues is used up") == 2, text
-    assert "Interrupted: the same command goes on with what is left." in text
+    assert "Interrupted. Type the same command again to run what is left." in text
     assert [state(job) for job in jobs(tmp_path)] == ["interrupted"] * 2
     assert checkpoints(tmp_path) == 2
     assert not slurm.queued()
@@ -438,7 +442,6 @@ def test_slurm_warns_before_the_end_of_a_jobs_time(slurm, tmp_path):
 
 
 @pytest.mark.slurm
-@pytest.mark.xdist_group("slurm")
 def test_the_sweep_waits_for_slurms_controller(slurm, tmp_path):
     words = ["optimizer.lr=0.01,0.02,0.03", "trainer.max_epochs=80"]
     process = start(tmp_path, *words, slurm.word, environment=slurm.environment)
@@ -457,7 +460,7 @@ def test_the_sweep_waits_for_slurms_controller(slurm, tmp_path):
         controller.come_back()
         code, text = finish(process)
     assert code == 0, said + text
-    assert "It answers again." in text
+    assert "The cluster is reachable again." in text
     assert "3 of 3 jobs done" in text
     assert [starts(job) for job in jobs(tmp_path)] == [1, 1, 1]
     assert not slurm.queued()
@@ -471,8 +474,7 @@ def test_the_sweep_waits_for_slurms_controller(slurm, tmp_path):
     "while (DL_LAB_SLOW=1 runs it)",
 )
 @pytest.mark.slurm
-@pytest.mark.xdist_group("slurm")
-def test_what_slurms_controller_has_forgotten_is_said_and_goes_on_next_time(slurm, local, tmp_path):
+def test_a_sweep_says_which_jobs_slurms_controller_forgot_and_the_next_start_continues_them(slurm, local, tmp_path):
     process = start(tmp_path, *FOUR, slurm.word, environment=slurm.environment)
     wait_for(lambda: checkpoints(tmp_path) >= 1)
     with Controller(slurm) as controller:
@@ -488,9 +490,8 @@ def test_what_slurms_controller_has_forgotten_is_said_and_goes_on_next_time(slur
 
 
 @pytest.mark.slurm
-@pytest.mark.xdist_group("slurm")
 @pytest.mark.parametrize("how", ["Ctrl-C twice", "kill -9"])
-def test_jobs_are_cancelled_when_the_controller_is_back_though_the_sweep_has_ended(slurm, tmp_path, how):
+def test_jobs_of_a_sweep_that_ended_are_cancelled_when_the_controller_is_back(slurm, tmp_path, how):
     process = start(tmp_path, "optimizer.lr=0.01,0.02,0.03", "trainer.max_epochs=100000", slurm.word,
                     environment=slurm.environment)  # fmt: skip
     wait_for(lambda: checkpoints(tmp_path) >= 1)
@@ -504,13 +505,12 @@ def test_jobs_are_cancelled_when_the_controller_is_back_though_the_sweep_has_end
             process.send_signal(signal.SIGINT)
             code, text = finish(process)
             assert code == 1, text
-            assert "SLURM does not answer: a process of this sweep waits to cancel its jobs" in text
+            assert "A process of this sweep waits to cancel its jobs" in text
         controller.come_back()
     wait_for(lambda: not slurm.queued() and not processes_of(tmp_path))
 
 
 @pytest.mark.slurm
-@pytest.mark.xdist_group("slurm")
 def test_a_job_waits_until_slurms_controller_takes_it(slurm, tmp_path):
     """The controller goes away between a look at the queue and the next submission."""
     commands, asked = tmp_path / "commands", tmp_path / "asked"
@@ -532,7 +532,6 @@ def test_a_job_waits_until_slurms_controller_takes_it(slurm, tmp_path):
 
 
 @pytest.mark.slurm
-@pytest.mark.xdist_group("slurm")
 def test_slurms_refusal_is_one_sentence_and_leaves_nothing(slurm, tmp_path):
     code, text = sweep(tmp_path, slurm, *FOUR, "launcher.partition=nowhere")
     assert code == 1
@@ -569,11 +568,11 @@ def test_wrong_settings_of_a_launcher_are_named(lab):
     assert "cpus must be at least 1" in done.stdout + done.stderr
 
 
-def test_a_job_that_the_cluster_starts_once_more_waits_for_the_first(tmp_path):
-    """The first holds the lock of its log; when it is done there is nothing to do for the second."""
+def test_a_job_that_the_cluster_starts_twice_waits_for_its_first_process(tmp_path):
+    """The first process holds the lock of the job's log. Once it is done, the second has nothing to do."""
     status = {"state": "running", "host": socket.gethostname(), "pid": os.getpid()}
     (tmp_path / "status.json").write_text(json.dumps(status))
-    code = "import sys; from dl_lab.sweeps.remote import *; print('ready', flush=True); "
+    code = "import sys; from dl_lab.sweeps.backends.node import *; print('ready', flush=True); "
     code += "sys.exit(10 + supervise(Task(0, sys.argv[1], '.', {})))"
     with open(tmp_path / "job.log", "ab") as log:
         fcntl.flock(log, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""Searches: spaces and studies alone, and as a user runs them, killed and gone on with."""
+"""Searches: spaces and studies alone, and as a user runs them, killed and continued."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dl_lab import config as configs
-from dl_lab.commands import _search, sweep
-from dl_lab.sweeps import grid, search
+from dl_lab import configs
+from dl_lab.commands.sweep import main
+from dl_lab.sweeps import grid, journal, search
+from dl_lab.sweeps.space import Space, parse_space
 from dl_lab.types import ConfigError, Pruned, UserError
 
 FAST = [
@@ -75,8 +76,8 @@ def composer() -> configs.Composer:
     return configs.Composer()
 
 
-def space(composer: configs.Composer, *words: str, spec: dict | None = None) -> search.Space:
-    return search.parse_space(grid.expand(composer.loader, words, {}, spec, searching=True).ranges)
+def space(composer: configs.Composer, *words: str, spec: dict | None = None) -> Space:
+    return parse_space(grid.expand(composer.loader, words, {}, spec, searching=True).ranges)
 
 
 def test_hydras_words_become_optunas_distributions(composer):
@@ -94,7 +95,7 @@ def test_hydras_words_become_optunas_distributions(composer):
     }
 
 
-def test_a_sweep_files_space_and_the_command_line_before_it(composer):
+def test_the_command_line_wins_over_the_space_of_a_sweep_file(composer):
     spec = {"space": {"optimizer.lr": "interval(0.1, 0.2)", "seed": "range(3)"}, "grid": {"model": ["mlp", "linear"]}}
     found = space(composer, RATE, spec=spec)
     assert dict(found.words) == {
@@ -109,7 +110,7 @@ def test_probes_hold_every_alternative_and_both_ends(composer):
     assert probes == [["a=0.0", "b=x"], ["a=1.0", "b=y"], ["a=0.0", "b=z"]]
 
 
-def test_combinations_of_a_grid(composer):
+def test_a_grid_search_has_every_combination(composer):
     found = space(composer, "a=1,2", "b=range(2)").combinations()
     assert found == [{"a": "1", "b": 0}, {"a": "1", "b": 1}, {"a": "2", "b": 0}, {"a": "2", "b": 1}]
     with pytest.raises(ConfigError, match="values for a, not a range"):
@@ -120,23 +121,22 @@ def test_combinations_of_a_grid(composer):
     ("words", "says"),
     [
         ([RATE], "an interval is for a search: add search=tpe"),
-        (["seed=0,1", "pruner=median"], "pruner= is for a search"),
         (["search=tpe"], "nothing to vary"),
         (["search=tpe", "optimizer.lr=interval(1,0)"], "optimizer.lr: "),
         (["search=tpe", "optimizer.lr=tag(lgo,interval(0.1,1))"], "no tag 'lgo'"),
         (["search=tpe", RATE, "objective=test/accuracy"], "must not look at train or test"),
         (["search=tpe", RATE, "n_trials=0"], "n_trials=0"),
         (["search=tpe", RATE, "search.n_startup_trails=3"], "n_startup_trials"),
-        (["search=tpe", RATE, "--zip", "seed=0,1 threads=1,2"], "A search has no zip"),
+        (["search=tpe", RATE, "--zip", "seed=0,1 trainer.log_steps=1,2"], "A search has no zip"),
         (["search=tpe", "optimizer.lr=0.1,-1"], "A job with optimizer.lr=-1: "),
         (["seed=0,1", "--join"], "--join is for a search"),
         (["search=tpe", RATE, "--join"], "not started yet"),
     ],
 )
-def test_what_is_wrong_is_said_before_anything_is_written(words, says, tmp_path, monkeypatch):
+def test_a_wrong_search_is_refused_before_anything_is_written(words, says, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as error:
-        sweep.main([*FAST, *words])
+        main([*FAST, *words])
     assert says in str(error.value)
     assert not list(tmp_path.glob("outputs/sweeps/*/*/*/status.json"))
 
@@ -181,7 +181,7 @@ def test_a_search_is_a_function_of_its_own_seed_also_when_interrupted(sampler, c
     assert other != whole
 
 
-def test_n_trials_is_a_total_and_a_failed_one_may_be_tried_again(composer, tmp_path):
+def test_n_trials_is_a_total_and_failed_trials_may_be_repeated(composer, tmp_path):
     study = make(tmp_path / "s", composer, n=3)
     drawn(study, 2, tmp_path / "s")
     number, words = study.ask(lambda number, words: {}) or pytest.fail("no trial left")
@@ -195,6 +195,28 @@ def test_n_trials_is_a_total_and_a_failed_one_may_be_tried_again(composer, tmp_p
     again = study.ask(lambda number, words: {})
     assert again is not None
     assert again == (3, words)
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "cmaes"])
+def test_a_kill_while_a_trial_begins_changes_nothing(composer, tmp_path, sampler, monkeypatch):
+    """The trial is recorded whole or not at all: the next start draws the same values under the same number."""
+    whole = drawn(make(tmp_path / "whole", composer, sampler=sampler), 6, tmp_path / "whole")
+    killed = make(tmp_path / "killed", composer, sampler=sampler)
+    first = drawn(killed, 3, tmp_path / "killed")
+    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
+        broken.setattr(killed.study, "add_trial", lambda trial: (_ for _ in ()).throw(KeyboardInterrupt))
+        killed.ask(lambda number, words: {})
+    again = make(tmp_path / "killed", composer, sampler=sampler)
+    assert [*first, *drawn(again, 3, tmp_path / "killed")] == whole
+
+
+def test_a_queued_trial_whose_process_was_killed_is_queued_again(composer, tmp_path):
+    study = make(tmp_path / "s", composer)
+    study.study.enqueue_trial({"optimizer.lr": 0.05, "a": 0.5})
+    study.study.ask(dict(study.space.distributions))  # begun, and killed before anything else of it was written
+    number, words = study.ask(lambda number, words: {}) or pytest.fail("no trial left")
+    assert (number, words) == (1, ["optimizer.lr=0.05", "a=0.5"])
+    assert study._count_started() == 1
 
 
 def test_another_space_is_refused(composer, tmp_path):
@@ -215,11 +237,11 @@ def test_a_job_reports_and_is_pruned(composer, tmp_path):
         number, _ = study.ask(lambda number, words: {}) or pytest.fail("no trial left")
         job = tmp_path / "s" / str(number)
         job.mkdir()
-        (job / search.REPORT_FILE).write_text(json.dumps(study.report_file(number, pruner)))
-        report = search.reporter(job, build) or pytest.fail("no pruner")
+        (job / journal.REPORT_FILE).write_text(json.dumps(study.report_file(number, pruner)))
+        report = journal.make_reporter(job, build) or pytest.fail("no pruner")
         try:
             report(1, {"val/loss": value})
-            report = search.reporter(job, build) or pytest.fail("no pruner")  # killed, and gone on with
+            report = journal.make_reporter(job, build) or pytest.fail("no pruner")  # killed and continued
             report(1, {"val/loss": value})
             (job / "status.json").write_text('{"state": "done"}')
             (job / "summary.json").write_text(json.dumps({"metrics": {"val/loss": value}}))
@@ -232,20 +254,21 @@ def test_a_job_reports_and_is_pruned(composer, tmp_path):
     assert [trial.state.name for trial in study.trials()] == ["COMPLETE", "PRUNED"]
 
 
-def test_halving_prunes_and_no_search_reports_nothing(composer, tmp_path):
+def test_a_pruner_may_be_successive_halving_and_other_jobs_do_not_report(composer, tmp_path):
     node = configs.plain(composer.load(["search=tpe", "pruner=successive_halving"]).pruner)
     assert type(configs.build_checked(node, "pruner")).__name__ == "SuccessiveHalvingPruner"
-    assert search.reporter(tmp_path, lambda node: None) is None
+    assert journal.make_reporter(tmp_path, lambda node: None) is None
 
 
 # -- as a user ----------------------------------------------------------------------------------------------------
 
+SHARING = pytest.mark.xdist_group("search")  # these tests share the undisturbed search
 SEARCH = ["search=tpe", "search.n_startup_trials=2", "n_trials=6", RATE, "lanes=1"]
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
-    """The search that nothing disturbed."""
+    """An undisturbed search."""
     folder = tmp_path_factory.mktemp("whole")
     code, text = run(folder, *SEARCH)
     assert code == 0, text
@@ -256,6 +279,7 @@ def outcomes(folder: Path) -> list[tuple[str, bytes]]:
     return [(job.name, (job / "metrics.jsonl").read_bytes()) for job in jobs(folder)]
 
 
+@SHARING
 def test_a_search_is_a_sweep(whole, lab):
     root, plan = plan_of(whole)
     assert [job["number"] for job in plan["jobs"]] == list(range(6))
@@ -265,7 +289,7 @@ def test_a_search_is_a_sweep(whole, lab):
     assert not {"search", "pruner", "launcher"} & set(config)
     assert 1e-4 <= config["optimizer"]["lr"] <= 1e-1
     words = yaml.safe_load((jobs(whole)[0] / ".hydra" / "overrides.yaml").read_text())
-    assert words == [*FAST, "lanes=1", *plan["jobs"][0]["overrides"]], "not what repeats this job alone"
+    assert words == [*FAST, *plan["jobs"][0]["overrides"]], "not what repeats this job alone"
     text = lab("compare", str(root)).stdout
     assert "6 finished jobs" in text, text
     before = outcomes(whole)
@@ -275,7 +299,8 @@ def test_a_search_is_a_sweep(whole, lab):
     assert outcomes(whole) == before
 
 
-def test_killed_and_typed_again_it_is_the_search_that_was_never_killed(whole, tmp_path):
+@SHARING
+def test_a_search_that_was_killed_and_typed_again_is_the_undisturbed_search(whole, tmp_path):
     process = start(tmp_path, *SEARCH)
     end = time.monotonic() + 60
     while len(list(tmp_path.glob("outputs/sweeps/*/*/2_*/checkpoints/last.pt"))) < 1:
@@ -288,7 +313,7 @@ def test_killed_and_typed_again_it_is_the_search_that_was_never_killed(whole, tm
     assert outcomes(tmp_path) == outcomes(whole)
 
 
-def test_two_processes_work_on_one_search_and_the_pruned_are_left_out(tmp_path):
+def test_two_processes_work_on_one_search_and_pruned_jobs_are_left_out(tmp_path):
     words = ["search=random", "pruner=median", "pruner.n_startup_trials=2", "pruner.n_warmup_steps=1", "n_trials=10"]
     words += ["optimizer.lr=tag(log,interval(1e-5,1))", "lanes=1"]
     first = start(tmp_path, *words)
@@ -306,14 +331,14 @@ def test_two_processes_work_on_one_search_and_the_pruned_are_left_out(tmp_path):
     assert states.count("done") >= 2
     assert states.count("pruned") >= 1
     assert states.count("done") + states.count("pruned") == 10, states
-    from dl_lab.sweeps import outcome
+    from dl_lab.sweeps.results import outcome
 
     found = outcome.read(plan_of(tmp_path)[0])
     assert len(found.records) == states.count("done")
     assert outcome.words(found.unfinished, found.not_started) == f"{states.count('pruned')} pruned"
 
 
-def test_ctrl_c_saves_and_a_grid_is_searched_whole(tmp_path):
+def test_ctrl_c_saves_a_grid_search_and_the_next_start_completes_it(tmp_path):
     words = ["search=grid", "optimizer.lr=0.01,0.001", "seed=0,1", "lanes=1"]
     process = start(tmp_path, *words)
     end = time.monotonic() + 60
@@ -332,4 +357,3 @@ def test_ctrl_c_saves_and_a_grid_is_searched_whole(tmp_path):
         ["optimizer.lr=0.001", "seed=1"],
     ]
     assert [state(job) for job in jobs(tmp_path)] == ["done"] * 4
-    assert _search.AT_A_TIME > 1

@@ -14,7 +14,7 @@ from dl_lab.types import LabelledBatch, add_tallies, read_tally
 
 
 class Given(nn.Module):
-    """Logits as they come."""
+    """A model that returns its input as logits."""
 
     def forward(self, x):
         return x[:, None]

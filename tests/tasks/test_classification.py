@@ -34,7 +34,7 @@ def test_measures_what_scikit_learn_measures(logits, labels):
 
 
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
-def test_loss_is_the_mean_cross_entropy_and_measured_alike(logits, labels, label_smoothing):
+def test_the_loss_is_the_mean_cross_entropy_in_training_and_evaluation(logits, labels, label_smoothing):
     task, batch = Classification(label_smoothing), LabelledBatch(logits, labels)
     loss, tally = task.loss(nn.Identity(), batch)
     wanted = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dl_lab.models.speech import SpeechEncoder, SpeechToText
 from dl_lab.models.text_decoders import AttentionDecoder, RecurrentDecoder
-from dl_lab.tasks.decoding import beam, best_path, best_prefix, greedy, prefixes
+from dl_lab.tasks.decoding import find_best_path, find_best_text, search_beams, search_greedily, search_prefixes
 from dl_lab.types import PADDING, START, STOP
 
 N_SYMBOLS, LENGTH, SEED = 6, 3, 3
@@ -39,7 +39,7 @@ def clips():
 
 
 def reread(model: SpeechToText, features: Tensor, n_frames: Tensor) -> list[list[int]]:
-    """Greedy, a clip at a time, the whole prefix read again for each symbol."""
+    """Search greedily, clip by clip, and read the whole prefix again for each symbol."""
     texts = []
     for i in range(len(features)):
         text = [START]
@@ -56,7 +56,7 @@ def up_to_stop(rows: Tensor) -> list[list[int]]:
 
 @torch.no_grad()
 def test_greedy_equals_reading_the_prefix_again(model, clips):
-    written = greedy(model, *clips, LENGTH)
+    written = search_greedily(model, *clips, LENGTH)
     texts = reread(model, *clips)
     assert up_to_stop(written) == texts
     assert len({len(text) for text in texts}) > 1, "texts of one length prove little"
@@ -66,12 +66,14 @@ def test_greedy_equals_reading_the_prefix_again(model, clips):
 
 
 def test_one_beam_is_greedy(model, clips):
-    assert up_to_stop(beam(model, *clips, LENGTH, beams=1)) == up_to_stop(greedy(model, *clips, LENGTH))
+    assert up_to_stop(search_beams(model, *clips, LENGTH, beams=1)) == up_to_stop(
+        search_greedily(model, *clips, LENGTH)
+    )
 
 
 @torch.no_grad()
 def log_probabilities(model, features, n_frames, texts: list[list[int]]) -> list[float]:
-    """Of texts of one clip, each with START and, where it has one, STOP."""
+    """Return the log-probabilities of texts of one clip, each with START and, if it has one, STOP."""
     rows = torch.full((len(texts), LENGTH + 1), PADDING)
     for row, text in zip(rows, texts, strict=True):
         row[: len(text)] = torch.tensor(text)
@@ -81,7 +83,7 @@ def log_probabilities(model, features, n_frames, texts: list[list[int]]) -> list
 
 
 def all_texts():
-    """Every text that a search may give: ended within LENGTH symbols, or LENGTH symbols without a stop."""
+    """Yield every text that a search may return: ended within LENGTH symbols, or LENGTH symbols without a stop."""
     others = [symbol for symbol in range(N_SYMBOLS) if symbol != STOP]
     for size in range(LENGTH):
         yield from ([START, *middle, STOP] for middle in itertools.product(others, repeat=size))
@@ -92,7 +94,7 @@ def all_texts():
 def test_enough_beams_find_the_best_of_all_texts(model, clips, length_penalty):
     features, n_frames = clips[0][:2], clips[1][:2]
     texts = list(all_texts())
-    written = up_to_stop(beam(model, features, n_frames, LENGTH, N_SYMBOLS**LENGTH, length_penalty))
+    written = up_to_stop(search_beams(model, features, n_frames, LENGTH, N_SYMBOLS**LENGTH, length_penalty))
     for i, own in enumerate(written):
         clip = features[i : i + 1], n_frames[i : i + 1]
         scores = log_probabilities(model, *clip, texts)
@@ -101,7 +103,7 @@ def test_enough_beams_find_the_best_of_all_texts(model, clips, length_penalty):
 
 
 def test_more_beams_find_no_worse_text(model, clips):
-    few, many = (up_to_stop(beam(model, *clips, LENGTH, beams)) for beams in (1, 30))
+    few, many = (up_to_stop(search_beams(model, *clips, LENGTH, beams)) for beams in (1, 30))
     gains = []
     for i, pair in enumerate(zip(few, many, strict=True)):
         before, after = log_probabilities(model, clips[0][i : i + 1], clips[1][i : i + 1], list(pair))
@@ -114,14 +116,14 @@ def test_the_best_path_merges_and_drops_blanks():
     blank, a, b = PADDING, 4, 5
     path = [a, a, blank, a, b, b, blank, blank]
     logits = torch.nn.functional.one_hot(torch.tensor([path, path]), N_SYMBOLS).float()
-    texts = best_path(logits, torch.tensor([8, 4]))
+    texts = find_best_path(logits, torch.tensor([8, 4]))
     assert texts.shape == (2, 10)
     assert texts[0].tolist() == [START, a, a, b, STOP, *[PADDING] * 5]
     assert texts[1].tolist() == [START, a, a, STOP, *[PADDING] * 6]  # what lies behind the clip is not read
 
 
 def all_alignments(scores: Tensor) -> dict[tuple[int, ...], float]:
-    """Text -> log-probability, summed over every alignment; scores (steps, n_symbols) of one clip."""
+    """Return each text's log-probability, summed over its alignments, for scores (steps, n_symbols) of one clip."""
     steps, n_symbols = scores.shape
     found: dict[tuple[int, ...], list[Tensor]] = {}
     for path in itertools.product(range(n_symbols), repeat=steps):
@@ -136,7 +138,7 @@ def test_a_wide_prefix_search_finds_every_text_with_its_probability(seed, steps,
     torch.manual_seed(seed)
     logits = 2 * torch.randn(2, steps, n_symbols)
     n_steps = torch.tensor([steps, max(steps - 2, 1)])
-    texts, sizes, scores = prefixes(logits, n_steps, beams=n_symbols**steps)
+    texts, sizes, scores = search_prefixes(logits, n_steps, beams=n_symbols**steps)
     for i, n in enumerate(n_steps.tolist()):
         expected = all_alignments(logits[i, :n].log_softmax(dim=-1))
         found = {
@@ -145,52 +147,52 @@ def test_a_wide_prefix_search_finds_every_text_with_its_probability(seed, steps,
             if score > -torch.inf
         }
         assert found.keys() == expected.keys()
-        assert int((scores[i] > -torch.inf).sum()) == len(expected), "a text twice"
+        assert int((scores[i] > -torch.inf).sum()) == len(expected), "a text occurs twice"
         assert found == pytest.approx(expected, abs=1e-4)
         best = max(expected, key=expected.__getitem__)
-        assert best_prefix(logits, n_steps, n_symbols**steps)[i].tolist()[: len(best) + 2] == [START, *best, STOP]
+        assert find_best_text(logits, n_steps, n_symbols**steps)[i].tolist()[: len(best) + 2] == [START, *best, STOP]
 
 
-def test_the_sum_over_alignments_may_beat_the_best_path():
-    """Graves et al. 2006, section 3.2: nothing is the likeliest path, "a" the likeliest text."""
+def test_the_best_text_may_differ_from_the_best_path():
+    """Graves et al. 2006, section 3.2: the empty path is the most probable path, but "a" the most probable text."""
     blank, a = PADDING, 3
     scores = torch.full((1, 2, 4), 1e-9).log()
     scores[0, :, blank], scores[0, :, a] = torch.tensor(0.6).log(), torch.tensor(0.4).log()
     both = torch.tensor([2])
-    assert best_path(scores, both).tolist() == [[START, STOP, PADDING, PADDING]]  # .36
-    assert best_prefix(scores, both, 4).tolist() == [[START, a, STOP, PADDING]]  # .64
+    assert find_best_path(scores, both).tolist() == [[START, STOP, PADDING, PADDING]]  # .36
+    assert find_best_text(scores, both, 4).tolist() == [[START, a, STOP, PADDING]]  # .64
 
 
-def test_where_every_step_is_sure_one_beam_is_the_best_path():
+def test_one_beam_finds_the_best_path_if_every_step_is_certain():
     torch.manual_seed(0)
     logits = 50 * torch.nn.functional.one_hot(torch.randint(0, 4, (16, 30)), N_SYMBOLS).float()
     n_steps = torch.randint(1, 31, (16,))
     for beams in (1, 5):
-        assert torch.equal(best_prefix(logits, n_steps, beams), best_path(logits, n_steps))
+        assert torch.equal(find_best_text(logits, n_steps, beams), find_best_path(logits, n_steps))
 
 
 @pytest.mark.parametrize("beams", [1, 3, 20])
-def test_a_prefix_search_of_many_clips_is_that_of_each(beams):
+def test_searching_many_clips_equals_searching_each(beams):
     torch.manual_seed(1)
     logits, n_steps = 2 * torch.randn(12, 25, N_SYMBOLS), torch.randint(1, 26, (12,))
-    together = best_prefix(logits, n_steps, beams)
+    together = find_best_text(logits, n_steps, beams)
     assert together.shape == (12, 27)
     assert len(set(map(tuple, together.tolist()))) > 6
     for i, n in enumerate(n_steps.tolist()):
-        alone = best_prefix(logits[i : i + 1, :n], n_steps[i : i + 1], beams)
+        alone = find_best_text(logits[i : i + 1, :n], n_steps[i : i + 1], beams)
         assert up_to_stop(together[i : i + 1]) == up_to_stop(alone)
         assert set(together[i, n + 2 :].tolist()) <= {PADDING}
     noise = torch.randn(12, 25, N_SYMBOLS).masked_fill(torch.arange(25)[:, None] < n_steps[:, None, None], 0)
-    assert torch.equal(best_prefix(logits + 9 * noise, n_steps, beams), together)
+    assert torch.equal(find_best_text(logits + 9 * noise, n_steps, beams), together)
 
 
-def test_more_prefixes_find_likelier_texts():
-    """As torch's CTC loss has it; on the whole, since a search that drops prefixes promises nothing for each clip."""
+def test_more_beams_find_more_probable_texts():
+    """Only the mean over clips must rise: a search that drops prefixes may miss the best text of a clip."""
     torch.manual_seed(2)
     logits, n_steps = 2 * torch.randn(16, 20, N_SYMBOLS), torch.full((16,), 20)
     likely = {}
     for beams in (1, 50):
-        texts, sizes, scores = prefixes(logits, n_steps, beams)
+        texts, sizes, scores = search_prefixes(logits, n_steps, beams)
         loss = torch.nn.functional.ctc_loss(
             logits.log_softmax(dim=-1).transpose(0, 1), texts[:, 0], n_steps, sizes[:, 0], PADDING, "none"
         )
@@ -201,6 +203,6 @@ def test_more_prefixes_find_likelier_texts():
 
 def test_a_search_without_beams_is_refused(model, clips):
     with pytest.raises(ValueError, match="beams 0"):
-        beam(model, *clips, LENGTH, 0)
+        search_beams(model, *clips, LENGTH, 0)
     with pytest.raises(ValueError, match="beams 0"):
-        prefixes(torch.zeros(1, 2, 4), torch.tensor([2]), 0)
+        search_prefixes(torch.zeros(1, 2, 4), torch.tensor([2]), 0)

@@ -64,7 +64,7 @@ def test_frozen_parameters_do_not_count(model, batch):
 
 
 def test_the_unsquared_norm_pulls_with_constant_force(model):
-    """Why the source's L2 is not weight decay: its gradient has length `strength`, however large the weights."""
+    """The source's L2 is not weight decay: its gradient has the length `strength` for weights of any size."""
     lengths = []
     for scale in (1.0, 100.0):
         with torch.no_grad():

@@ -20,9 +20,9 @@ def test_the_target_is_clean():
 
 
 def test_noise_is_clipped_to_the_range_of_pixels():
-    noisy = Reconstruction(noise=1.0).noisy(BATCH.x)
+    noisy = Reconstruction(noise=1.0).add_noise(BATCH.x)
     assert (float(noisy.min()), float(noisy.max())) == (0, 1)
-    assert float(Reconstruction(noise=1.0, clip=False).noisy(BATCH.x).max()) > 1
+    assert float(Reconstruction(noise=1.0, clip=False).add_noise(BATCH.x).max()) > 1
 
 
 def test_evaluation_repeats_its_noise_and_leaves_the_training_stream_alone():

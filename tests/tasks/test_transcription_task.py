@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from dl_lab.models.speech import SpeechCTC, SpeechEncoder, SpeechToText
 from dl_lab.models.text_decoders import AttentionDecoder, RecurrentDecoder
-from dl_lab.tasks.text_similarity import ended
+from dl_lab.tasks.text_similarity import cut_at_stop
 from dl_lab.tasks.transcription import ConnectionistTranscription, Transcription
 from dl_lab.types import PADDING, START, STOP, SpeechBatch, read_tally
 
@@ -128,11 +128,11 @@ def test_only_training_is_augmented(kind, batch):
 def test_spec_augment_masks_bands_and_times():
     from torchaudio.transforms import SpecAugment
 
-    from dl_lab.tasks.transcription import augmented
+    from dl_lab.tasks.transcription import augment_features
 
     torch.manual_seed(0)
     batch = SpeechBatch(torch.randn(4, 200, 80), torch.full((4,), 200), torch.zeros(4, 3))
-    masked = augmented(batch, SpecAugment(1, 80, 1, 27, iid_masks=True, p=0.2))
+    masked = augment_features(batch, SpecAugment(1, 80, 1, 27, iid_masks=True, p=0.2))
     hit = (masked != batch.features).float()
     bands, times = (hit.mean(dim=1) == 1).sum(dim=1), (hit.mean(dim=2) == 1).sum(dim=1)
     assert bands.max() <= 27 and times.max() <= 40  # p: at most a fifth of the frames
@@ -140,17 +140,17 @@ def test_spec_augment_masks_bands_and_times():
 
 
 def test_the_beam_is_used(batch):
-    """Of symbols that are nearly equally likely, the likeliest text is the shortest."""
+    """If all symbols are nearly equally probable, the most probable text is the shortest."""
     net = model("attention").eval()
     one, many = (Transcription(**{**PLAIN, "beams": beams}).write(net, batch) for beams in (1, 20))
-    assert all(len(ended(row)) == 2 for row in many.tolist())
-    assert any(len(ended(row)) > 2 for row in one.tolist())
+    assert all(len(cut_at_stop(row)) == 2 for row in many.tolist())
+    assert any(len(cut_at_stop(row)) > 2 for row in one.tolist())
     with pytest.raises(ValueError, match="beams 0"):
         Transcription(**{**PLAIN, "beams": 0})
 
 
 def test_the_prefix_search_is_used(batch):
-    """In writing and in measuring; of two nearly sure frames' alignments it counts all (see test_decoding)."""
+    """Both `write` and `measure` search prefixes; test_decoding checks the search itself."""
     net = model("ctc").eval()
     torch.nn.init.normal_(net.head.weight, std=0.3)
     one, many = (ConnectionistTranscription(beams=beams) for beams in (1, 20))

@@ -1,4 +1,4 @@
-"""The bound: against torch's own KL and a hand-made model; units; the same noise at every look."""
+"""The bound against torch's own KL and a hand-made model; its units; the same noise at every evaluation."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_beta_of_one_over_pixels_trains_the_bound():
     assert math.isclose(metrics["loss"] * 16, metrics["negative_elbo"], rel_tol=1e-5)
 
 
-def test_measuring_repeats_itself_and_leaves_the_training_stream_alone():
+def test_evaluation_repeats_its_noise_and_leaves_the_training_stream_alone():
     torch.manual_seed(0)
     model, task = VAE((1, 4, 4), [8], 2), Variational()
     state = torch.get_rng_state()

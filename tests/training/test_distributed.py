@@ -1,4 +1,4 @@
-"""One job on several processes, started by torchrun as a user does (gloo, on the processor)."""
+"""One job on several processes (gloo, on the processor): forked ones, and those that torchrun starts for a user."""
 
 from __future__ import annotations
 
@@ -13,41 +13,25 @@ from pathlib import Path
 
 import pytest
 import torch
+from ranks import Ranks, run_ranks
 from safetensors.torch import load_file
 
 from dl_lab.datasets.batches import TensorSplit
-from dl_lab.datasets.tokens import Layout, Ragged, TokenSplit
+from dl_lab.datasets.text.tokens import Layout, Ragged, TokenSplit
+from dl_lab.runs.files import read_records
+from dl_lab.show.doctor.evidence import VITALS_FILE
 from dl_lab.training.distributed import World
+from dl_lab.training.examination import ITEMS
 from dl_lab.types import LabelledBatch, Ratio
+
+pytestmark = pytest.mark.xdist_group("distributed")  # its tests share the undisturbed run
 
 # 513 = 32 * 16 + 1: the last batch has one item, so all processes but one have none.
 DATA = ["dataset.source=generated", "dataset.n_generated=513", "trainer.batch_size=16", "threads=1"]
 EXACT = ["model.dropout=0", "learner.accumulation=2", "learner.clip_norm=1.0", "trainer.max_epochs=2"]
-QUIET = ["callbacks.curves=null", "callbacks.confusion_matrix=null", "trainer.checkpoint_seconds=0"]
-
-
-def start(folder: Path, n: int, *arguments: str, options: tuple[str, ...] = (), **environment: str) -> subprocess.Popen:
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(n), *options, "-m", "dl_lab"]
-    return subprocess.Popen(
-        [sys.executable, *torchrun, *arguments],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(folder / "tmp"), **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def finish(process: subprocess.Popen) -> tuple[int, str]:
-    text, _ = process.communicate(timeout=200)
-    return process.returncode, text
-
-
-def torchrun(folder: Path, n: int, *arguments: str) -> str:
-    (folder / "tmp").mkdir(parents=True, exist_ok=True)
-    code, text = finish(start(folder, n, *arguments))
-    assert code == 0, text
-    return text
+QUIET = ["callbacks.curves=null", "callbacks.confusion_matrix=null"]
+SAVING = ["trainer.checkpoint_seconds=1e9", "trainer.checkpoint_steps=10"]
+LONG = [*DATA, *QUIET, *SAVING, "trainer.max_epochs=4"]  # with dropout: the random numbers must go on too
 
 
 def the_run(folder: Path) -> Path:
@@ -55,8 +39,8 @@ def the_run(folder: Path) -> Path:
     return status.parent
 
 
-def state(run: Path) -> str:
-    return json.loads((run / "status.json").read_text())["state"]
+def status(run: Path) -> dict:
+    return json.loads((run / "status.json").read_text())
 
 
 def losses(run: Path) -> list[float]:
@@ -68,11 +52,15 @@ def result(run: Path) -> tuple[bytes, bytes]:
     return (run / "metrics.jsonl").read_bytes(), (run / "checkpoints" / "last.safetensors").read_bytes()
 
 
-def wait_for_checkpoint(folder: Path) -> None:
+def wait_until(condition) -> None:
     end = time.monotonic() + 120
-    while not list(folder.glob("outputs/*/*/checkpoints/last.pt")):
+    while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
+
+
+def has_checkpoint(folder: Path) -> bool:
+    return bool(list(folder.glob("outputs/*/*/checkpoints/last.pt")))
 
 
 def processes_of(folder: Path) -> list[int]:
@@ -90,14 +78,14 @@ def processes_of(folder: Path) -> list[int]:
 
 def ranks_of(folder: Path) -> list[int]:
     """The processes that train, rank 0 last."""
-    pid = json.loads((the_run(folder) / "status.json").read_text())["pid"]
+    pid = status(the_run(folder))["pid"]
     found = [p for p in processes_of(folder) if b"LOCAL_RANK=" in Path(f"/proc/{p}/environ").read_bytes()]
     return sorted(found, key=lambda p: p == pid)
 
 
 def test_two_processes_do_what_one_does(tmp_path, execute):
     one, _ = execute(*DATA, *QUIET, *EXACT)
-    text = torchrun(tmp_path, 2, *DATA, *QUIET, *EXACT)
+    text = run_ranks(tmp_path, 2, *DATA, *QUIET, *EXACT)
     two = the_run(tmp_path)  # and there is one run folder only
     assert text.count("Run folder") == 2, "more than one process has spoken"
     assert len(losses(two)) == len(losses(one)) == 66
@@ -112,57 +100,64 @@ def test_two_processes_do_what_one_does(tmp_path, execute):
     assert not list((tmp_path / "tmp").glob("dl-lab-rank-*"))
 
 
-LONG = [*DATA, *QUIET, "trainer.max_epochs=12"]  # with dropout: the random numbers must go on too
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
     """Two processes that nothing disturbed."""
     folder = tmp_path_factory.mktemp("two")
-    torchrun(folder, 2, *LONG)
+    run_ranks(folder, 2, *LONG)
     return the_run(folder)
 
 
-def test_interrupted_and_resumed_it_is_the_run_that_was_not(whole, tmp_path):
-    (tmp_path / "tmp").mkdir()
-    process = start(tmp_path, 2, *LONG)
-    wait_for_checkpoint(tmp_path)
-    process.send_signal(signal.SIGINT)
-    code, text = finish(process)
-    assert code != 0
+def test_the_doctors_examination_sees_the_items_of_all_processes(whole):
+    (found,) = [record for record in read_records(whole / VITALS_FILE) if record["kind"] == "examination"]
+    assert sum(found["labels"]["train"]) == 2 * ITEMS, "as many as it looks at; one process has 257 of them"
+
+
+def test_when_one_process_is_killed_the_other_ends_and_the_run_can_continue(whole, tmp_path):
+    ranks = Ranks(tmp_path, 2, *LONG)
+    wait_until(lambda: has_checkpoint(tmp_path))
+    ranks.processes[1].kill()
+    statuses, text = ranks.finish()
+    assert statuses[1] == -signal.SIGKILL
+    assert statuses[0] not in (0, -signal.SIGKILL), text
     run = the_run(tmp_path)
-    assert state(run) == "interrupted", text
+    assert status(run)["state"] == "interrupted", text
+    run_ranks(tmp_path, 2, "resume", str(run))
+    assert result(run) == result(whole)
+
+
+def test_torchrun_restarts_killed_processes_and_an_interrupted_run_can_continue(whole, tmp_path):
+    """Kill one process of torchrun's, interrupt its successors, and resume: the run is as if nothing had happened."""
+    (tmp_path / "tmp").mkdir()
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "1"]
+    # Without the setting, torch 2.11's restarted processes look for the old ones.
+    more = {"OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path / "tmp"), "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    process = subprocess.Popen(
+        [sys.executable, *torchrun, "-m", "dl_lab", *LONG],
+        cwd=tmp_path,
+        env={**os.environ, **more},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    wait_until(lambda: has_checkpoint(tmp_path))
+    run = the_run(tmp_path)
+    first = status(run)["pid"]
+    os.kill(ranks_of(tmp_path)[0], signal.SIGKILL)
+    wait_until(lambda: status(run)["pid"] != first or process.poll() is not None)
+    checkpoint = run / "checkpoints" / "last.pt"
+    written = checkpoint.stat().st_mtime_ns
+    wait_until(lambda: checkpoint.stat().st_mtime_ns != written or process.poll() is not None)
+    process.send_signal(signal.SIGINT)
+    text, _ = process.communicate(timeout=200)
+    assert process.returncode != 0, text
+    assert the_run(tmp_path) == run, "the restarted processes continue in the same folder"
+    assert status(run)["state"] == "interrupted", text
     assert "torchrun --standalone --nproc-per-node 2 -m dl_lab resume" in text
     assert not processes_of(tmp_path)
-    torchrun(tmp_path, 2, "resume", str(run))
-    assert state(run) == "done"
+    run_ranks(tmp_path, 2, "resume", str(run))
+    assert status(run)["state"] == "done"
     assert result(run) == result(whole)
-
-
-def test_when_one_process_is_killed_the_others_end_and_it_can_go_on(whole, tmp_path):
-    (tmp_path / "tmp").mkdir()
-    process = start(tmp_path, 2, *LONG)
-    wait_for_checkpoint(tmp_path)
-    os.kill(ranks_of(tmp_path)[0], signal.SIGKILL)
-    code, text = finish(process)
-    assert code != 0
-    run = the_run(tmp_path)
-    assert state(run) in ("interrupted", "running"), text
-    assert not processes_of(tmp_path)
-    torchrun(tmp_path, 2, "resume", str(run))
-    assert result(run) == result(whole)
-
-
-def test_torchruns_own_restart_goes_on_in_the_same_folder(whole, tmp_path):
-    (tmp_path / "tmp").mkdir()
-    process = start(
-        tmp_path, 2, *LONG, options=("--max-restarts", "1"), TORCH_DISABLE_SHARE_RDZV_TCP_STORE="1"
-    )  # without it, torch 2.11's restarted processes look for the old ones
-    wait_for_checkpoint(tmp_path)
-    os.kill(ranks_of(tmp_path)[0], signal.SIGKILL)
-    code, text = finish(process)
-    assert code == 0, text
-    assert result(the_run(tmp_path)) == result(whole)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +168,7 @@ def test_torchruns_own_restart_goes_on_in_the_same_folder(whole, tmp_path):
         (["optimizer.lr=x"], "optimizer.lr"),
     ],
 )
-def test_what_cannot_be_divided_is_refused_once(arguments, says, lab):
+def test_a_fit_that_cannot_be_divided_is_refused_once(arguments, says, lab):
     """Rank 0 says it; the others find the same and are silent."""
     environment = {"RANK": "0", "WORLD_SIZE": "2"}
     done = lab(*arguments, env=environment)

@@ -1,4 +1,4 @@
-"""What needs a GPU: run by scripts/benchmarks/gpu.sh where there is one."""
+"""Tests that need a GPU; scripts/benchmarks/gpu.sh runs them."""
 
 from __future__ import annotations
 
@@ -27,6 +27,6 @@ def test_deterministic_runs_are_bit_equal(execute):
 
 
 def test_streamed_and_resident_data_give_the_same(execute):
-    resident, _ = execute(*FAST, "deterministic=true", "dataset.residence=device")
-    streamed, _ = execute(*FAST, "deterministic=true", "dataset.residence=stream")
+    resident, _ = execute(*FAST, "deterministic=true", "dataset.loading.residence=device")
+    streamed, _ = execute(*FAST, "deterministic=true", "dataset.loading.residence=stream")
     assert (resident / "metrics.jsonl").read_bytes() == (streamed / "metrics.jsonl").read_bytes()

@@ -9,13 +9,18 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.amp.grad_scaler import GradScaler
 from torch.nn import functional as F
 
-from dl_lab.datasets.images import generated_arrays, labelled_images
-from dl_lab.run import NoBoard, Run, read_records
+from dl_lab.datasets.images.labelled import generate_arrays, labelled_images
+from dl_lab.from_scratch.perceptron import Perceptron
+from dl_lab.runs.board import NoBoard
+from dl_lab.runs.files import read_records
+from dl_lab.runs.recorder import Run
 from dl_lab.tasks.classification import Classification
 from dl_lab.training.gradient_norms import FILE, GradientNorms, LayerGradients
 from dl_lab.training.learners import GradientLearner
+from dl_lab.training.scratch import ScratchLearner
 from dl_lab.training.trainer import Callback, Trainer
 from dl_lab.types import Interrupted, LabelledBatch, UserError
 
@@ -56,7 +61,7 @@ def numbers(norms) -> dict:
 # -- the norms ----------------------------------------------------------------------------------------------------
 
 
-def test_norms_are_autograds():
+def test_norms_equal_those_of_autograd():
     model = learner().model
     kept: dict[str, list[torch.Tensor]] = {}
     for name in ("conv", "rows", "twice", "head"):
@@ -108,7 +113,7 @@ def test_micro_batches_add_up_to_the_batch():
             assert other[kind] == pytest.approx(found[0][kind], rel=1e-4)
 
 
-def test_nothing_of_the_hooks_is_left():
+def test_all_hooks_are_removed():
     model = learner().model
     before = str(vars(model.conv)), str(model.conv.weight.__dict__)
     watched = LayerGradients(model, ("weight", "output"))
@@ -131,7 +136,7 @@ def test_tiny_gradients_are_not_rounded_to_nothing():
 
 def small_dataset(n: int = 24):
     return labelled_images(
-        "noise", generated_arrays(n, (1, 4, 4), 3), "generated", input_shape=(1, 4, 4), n_classes=3, divisor=255
+        "noise", generate_arrays(n, (1, 4, 4), 3), "generated", input_shape=(1, 4, 4), n_classes=3, divisor=255
     )
 
 
@@ -142,7 +147,7 @@ def fit(folder: Path, callbacks, one: GradientLearner | None = None, resume: boo
     return run
 
 
-def test_every_so_many_updates_the_first_included(tmp_path):
+def test_one_update_in_every_is_measured_and_the_first_one(tmp_path):
     fit(tmp_path / "run", {"norms": GradientNorms(every=4, of=["output", "weight"])})
     records = read_records(tmp_path / "run" / FILE)
     assert [record["step"] for record in records] == [0, 4, 8, 12, 16]
@@ -152,7 +157,7 @@ def test_every_so_many_updates_the_first_included(tmp_path):
         assert len(rows) == 6 and rows[0].startswith("step,conv,rows")
 
 
-def test_the_first_record_is_that_of_the_initial_weights(tmp_path):
+def test_the_first_record_belongs_to_the_initial_weights(tmp_path):
     fit(tmp_path / "run", {"norms": GradientNorms()})
     one = learner()
     watched = LayerGradients(one.model)
@@ -175,7 +180,7 @@ class Kill(Callback):
             raise Interrupted("killed")
 
 
-def test_resumed_it_records_what_an_uninterrupted_run_records(tmp_path):
+def test_a_resumed_run_records_what_an_uninterrupted_run_records(tmp_path):
     options = {"checkpoint_steps": 5, "checkpoint_seconds": 1e9}
     whole = fit(tmp_path / "whole", {"norms": GradientNorms(every=2)}, **options).folder
     with pytest.raises(Interrupted):
@@ -186,39 +191,17 @@ def test_resumed_it_records_what_an_uninterrupted_run_records(tmp_path):
 
 
 def test_scaled_losses_are_scaled_back(tmp_path):
-    class Scaler:
-        def get_scale(self) -> float:
-            return 1024.0
-
-        def scale(self, loss):
-            return loss * 1024.0
-
-        def unscale_(self, optimizer) -> None: ...
-
-        def step(self, optimizer) -> None: ...
-
-        def update(self) -> None: ...
-
-        def state_dict(self):
-            return {}
-
     plain = fit(tmp_path / "plain", {"norms": GradientNorms()}).folder
     scaled = learner()
-    scaled.scaler = Scaler()  # as on a GPU in fp16
+    scaled.scaler = GradScaler("cpu", init_scale=1024.0)  # as on a GPU in fp16
     folder = fit(tmp_path / "scaled", {"norms": GradientNorms()}, scaled).folder
     first = [read_records(path / FILE)[0]["weight"] for path in (plain, folder)]
     assert first[1] == pytest.approx(first[0], rel=1e-5)
 
 
 def test_a_learner_without_gradients_is_refused(tmp_path):
-    class Numpy:
-        model = object()
-
-        def __getattr__(self, name):
-            return lambda *_, **__: {}
-
     with pytest.raises(UserError, match="need a torch model that learns by gradient"):
-        fit(tmp_path / "run", {"norms": GradientNorms()}, Numpy())
+        fit(tmp_path / "run", {"norms": GradientNorms()}, ScratchLearner(Perceptron(16, 3)))
 
 
 def test_a_model_that_gets_no_gradient_is_refused(tmp_path):
@@ -229,12 +212,12 @@ def test_a_model_that_gets_no_gradient_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("options", [{"every": 0}, {"of": []}, {"of": ["input"]}])
-def test_settings_without_sense(options):
+def test_impossible_settings_are_refused(options):
     with pytest.raises(ValueError, match="must be at least 1, and of"):
         GradientNorms(**options)
 
 
-def test_with_any_experiment_of_the_command(execute):
+def test_any_experiment_takes_the_callback(execute):
     folder, metrics = execute("callbacks=gradient_norms", "dataset.source=generated", "trainer.max_epochs=1")
     assert (folder / "figures" / "gradient_norms_weight.png").exists()
     assert json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1]).keys() == {

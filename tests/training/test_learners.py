@@ -68,8 +68,8 @@ def test_a_full_memory_halves_the_micro_batch_and_changes_nothing_else(model):
     with pytest.warns(UserWarning, match="Out of memory") as warned:
         learner.update(batch_of(12))
     assert [str(w.message).split("from")[0] for w in warned] == [
-        "Out of memory: micro-batches of 6 ",
-        "Out of memory: micro-batches of 3 ",
+        "Out of memory: micro-batches of 6 items ",
+        "Out of memory: micro-batches of 3 items ",
     ]
     assert learner.notes() == {"accumulation": 4}
     torch.testing.assert_close(weights(learner), weights(whole), rtol=1e-5, atol=1e-7)
@@ -81,7 +81,7 @@ def test_a_full_memory_halves_the_micro_batch_and_changes_nothing_else(model):
 def test_a_full_memory_halves_the_batch_of_an_evaluation_too(model):
     narrow = Narrow(model, most=3)
     learner = learner_of(narrow)
-    with pytest.warns(UserWarning, match="Out of memory: evaluation in batches of [63] from now on"):
+    with pytest.warns(UserWarning, match="Out of memory: evaluation batches of [63] items from now on"):
         tally = learner.evaluate(batch_of(11))
     assert read_tally(tally) == pytest.approx(read_tally(learner_of(model).evaluate(batch_of(11))), rel=1e-5)
     assert learner.notes() == {"accumulation": 1, "evaluation_parts": 4}
@@ -91,7 +91,7 @@ def test_a_full_memory_halves_the_batch_of_an_evaluation_too(model):
 
 
 @pytest.mark.parametrize("step", ["update", "evaluate"])
-def test_a_memory_that_cannot_hold_one_item_is_an_error(model, step):
+def test_a_device_that_cannot_hold_one_item_is_an_error(model, step):
     learner = learner_of(Narrow(model, most=0))
     with pytest.warns(UserWarning, match="Out of memory"), pytest.raises(torch.OutOfMemoryError):
         getattr(learner, step)(batch_of(4))
@@ -157,7 +157,7 @@ def test_evaluating_changes_nothing(model):
     assert read_tally(tally).keys() == {"loss", "accuracy", "balanced_accuracy"}
 
 
-def test_channels_last_is_a_layout_and_not_another_model():
+def test_channels_last_changes_the_memory_order_only():
     torch.manual_seed(0)
     plain = learner_of(PooledCNN((1, 28, 28), 4, dropout=0.0))
     other = learner_of(copy.deepcopy(plain.model), channels_last=True)

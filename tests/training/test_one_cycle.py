@@ -10,8 +10,9 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR, StepLR
 
-from dl_lab import config
+from dl_lab import configs as config
 from dl_lab.commands import resume
+from dl_lab.jobs.rehearsal import rehearse
 from dl_lab.tasks.classification import Classification
 from dl_lab.training.learners import GradientLearner
 from dl_lab.types import LabelledBatch, UserError
@@ -29,6 +30,8 @@ WORDS = (
     "scheduler=one_cycle",
     "learner.schedule_every=step",
     "logger=none",
+    "callbacks.curves=null",
+    "callbacks.confusion_matrix=null",
 )
 
 
@@ -46,7 +49,7 @@ def rates(own, n):
 
 def test_the_rate_rises_to_the_peak_and_falls_to_the_least():
     own = learner(CYCLE)
-    own.plan(40)
+    own.plan(4, 40)
     found = rates(own, 40)
     assert found[0] == pytest.approx(0.4 / 25)
     assert max(found) == pytest.approx(0.4, rel=0.05) and 9 <= found.index(max(found)) <= 10
@@ -56,10 +59,10 @@ def test_the_rate_rises_to_the_peak_and_falls_to_the_least():
 
 def test_a_number_of_its_own_is_kept_and_others_are_not_told():
     own = learner(partial(CYCLE, total_steps=100))
-    own.plan(40)
-    assert own.scheduler.total_steps == 100
+    own.plan(4, 40)
+    assert own.schedule.scheduler.total_steps == 100
     steps = learner(partial(StepLR, step_size=1), "epoch")
-    steps.plan(40)
+    steps.plan(4, 40)
     assert rates(steps, 3) == [1.0] * 4
 
 
@@ -76,8 +79,8 @@ def test_a_resumed_cycle_goes_on_where_it_was(execute, tmp_path, monkeypatch):
     whole, _ = execute(*WORDS, "trainer.max_epochs=4", "trainer.checkpoint_seconds=0")
     close = Trainer._close_epoch
 
-    def stopped(self, session):
-        close(self, session)
+    def stopped(self, session, loop):
+        close(self, session, loop)
         if session.epoch == 2:
             raise KeyboardInterrupt
 
@@ -99,11 +102,11 @@ def test_wrong_settings_are_found_before_anything_is_written(execute, tmp_path):
 
 def test_too_few_updates_for_its_phases_is_one_sentence():
     with pytest.raises(UserError, match=r"too few updates \(3\)"):
-        learner(CYCLE).plan(3)
+        learner(CYCLE).plan(1, 3)
 
 
 def test_the_rehearsal_knows_no_number_of_updates():
     """On 16 generated images the whole training would be 4 updates, and pct_start=0.2 of 5 steps a rise of none."""
     words = [*WORDS, "trainer.max_epochs=4", "trainer.batch_size=512", "scheduler.pct_start=0.2"]
-    fit = config.rehearse(config.Composer().compose(words).config)
-    assert fit.learner.scheduler.total_steps > 1000
+    fit = rehearse(config.Composer().compose(words).config)
+    assert fit.training().learner.schedule.scheduler.total_steps > 1000

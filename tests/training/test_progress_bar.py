@@ -1,4 +1,4 @@
-"""The progress bar: one line, never wider than the terminal, silent where there is none."""
+"""The progress bar: one line, never wider than the terminal; where there is no terminal, lines of whole epochs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from dl_lab.training.callbacks import ProgressBar, newest
+from dl_lab.training.callbacks import ProgressBar, format_metrics
+from dl_lab.training.distributed import World
 from dl_lab.training.trainer import Session
 
 METRICS = {"train/loss": 0.5, "train/accuracy": 0.8, "val/loss": 0.4, "val/accuracy": 0.87, "val/f1": 0.5}
@@ -53,9 +54,29 @@ def test_one_line_that_fits(monkeypatch, width):
     assert ("train/loss 0.5000" in last) == (width >= 120)
 
 
-def test_silent_where_there_is_no_terminal(monkeypatch):
+def test_without_a_terminal_quick_epochs_share_a_plain_line_and_the_last_one_is_printed(monkeypatch):
     file = io.StringIO()
     monkeypatch.setattr(sys, "stderr", file)
+    monkeypatch.setattr("dl_lab.training.callbacks.LINE_SECONDS", 1e9)
+    monkeypatch.setattr("dl_lab.training.callbacks.time.monotonic", lambda: 2e9)
+    epochs(ProgressBar())
+    first, last = file.getvalue().splitlines()
+    assert first.startswith("epoch  1/12  val/accuracy 0.8700  val/loss 0.4000") and first.endswith("123,457/s")
+    assert last.startswith("epoch 12/12  ")
+
+
+def test_max_steps_shortens_the_bar():
+    nothing: Any = None
+    session = Session(nothing, nothing, nothing, max_epochs=3, batch_size=8, n_batches=100, max_steps=250)
+    assert session.n_updates == 250
+    session.max_steps = 1000
+    assert session.n_updates == 300
+
+
+def test_only_the_first_process_prints_lines(monkeypatch):
+    file = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", file)
+    monkeypatch.setattr("dl_lab.training.callbacks.world", lambda: World(rank=1, size=2))
     epochs(ProgressBar())
     assert file.getvalue() == ""
 
@@ -70,4 +91,4 @@ def test_silent_where_there_is_no_terminal(monkeypatch):
     ],
 )
 def test_as_many_metrics_as_fit(room, shown):
-    assert newest(METRICS, room) == shown
+    assert format_metrics(METRICS, room) == shown

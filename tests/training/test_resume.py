@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,17 +15,25 @@ from pathlib import Path
 
 import pytest
 
+from dl_lab.training.continuation import Continuation
+from dl_lab.training.session import Callbacks
 from dl_lab.types import UserError
+
+pytestmark = pytest.mark.xdist_group("resume")  # its tests share the uninterrupted run
 
 OVERRIDES = [
     "dataset.source=generated",
-    "dataset.n_generated=2048",
-    "trainer.max_epochs=8",
+    "dataset.n_generated=1024",
+    "trainer.max_epochs=5",
     "trainer.batch_size=8",
+    "model=mlp",
+    "model.hidden=[32]",
     "model.dropout=0.3",
     "scheduler=cosine",
     "callbacks=early_stopping",
     "callbacks.early_stopping.patience=20",
+    "callbacks.curves=null",
+    "callbacks.confusion_matrix=null",
     "trainer.checkpoint_seconds=0",
     "trainer.checkpoint_steps=50",
     "trainer.log_steps=10",
@@ -60,26 +70,32 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     return {name: [(event.step, event.value) for event in board.Scalars(name)] for name in names}
 
 
-@pytest.mark.parametrize("attempt", range(3))
-def test_killed_and_resumed_is_bit_identical(uninterrupted, tmp_path, attempt):
-    folder, rng = tmp_path / "run", random.Random(attempt)
+def test_killed_and_resumed_is_bit_identical(uninterrupted, tmp_path):
+    """Killed three times, each time a part of a second after a checkpoint. The campaign kills at 200 instants."""
+    folder, rng = tmp_path / "run", random.Random(0)
     arguments = [*OVERRIDES, f"hydra.run.dir={folder}"]
-    kills = 0
+    last = folder / "checkpoints" / "last.pt"
     for _ in range(3):
+        written = last.stat().st_mtime_ns if last.exists() else None
         process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait_for((folder / "checkpoints" / "last.pt").exists, process)
-        time.sleep(rng.uniform(0.0, 1.0))
+        wait_for(functools.partial(is_newer, last, written), process)
+        time.sleep(rng.uniform(0.0, 0.1))
         process.send_signal(signal.SIGKILL)
-        kills += process.wait() == -signal.SIGKILL
-        arguments = ["resume", str(folder)]
-        if json.loads((folder / "status.json").read_text())["state"] == "done":
+        if process.wait() == 0:
             break
-    else:
-        subprocess.run(command(*arguments), check=True, capture_output=True)
-    assert kills >= 1, "the run was over before it could be killed"
+        arguments = ["resume", str(folder)]
+    assert arguments[0] == "resume", "the run was over before it could be killed"
     if json.loads((folder / "status.json").read_text())["state"] != "done":
         subprocess.run(command("resume", str(folder)), check=True, capture_output=True)
     assert_same(uninterrupted, folder)
+
+
+def is_newer(file: Path, written: int | None) -> bool:
+    """Whether a file has been written again since then."""
+    try:
+        return file.stat().st_mtime_ns != written
+    except FileNotFoundError:  # not yet, or between two renames
+        return False
 
 
 def wait_for(condition, process=None, seconds: float = 60.0) -> None:
@@ -92,14 +108,17 @@ def wait_for(condition, process=None, seconds: float = 60.0) -> None:
 
 def test_a_long_epoch_is_saved_in_its_middle(tmp_path, execute, execute_in, monkeypatch):
     """checkpoint_seconds counts within an epoch too: what crashes before its end goes on from there."""
-    from dl_lab import config
-    from dl_lab.commands import train
-    from dl_lab.run import NoBoard, Run
-    from dl_lab.training import checkpoints, trainer
+    from dl_lab import configs as config
+    from dl_lab.jobs.one import perform
+    from dl_lab.runs import checkpoints
+    from dl_lab.runs.board import NoBoard
+    from dl_lab.runs.recorder import Run
+    from dl_lab.training import trainer
 
     folder = tmp_path / "broken"
-    words = ["dataset.source=generated", "dataset.n_generated=2048", "trainer.batch_size=8", "trainer.max_epochs=1"]
+    words = ["dataset.source=generated", "dataset.n_generated=512", "trainer.batch_size=8", "trainer.max_epochs=1"]
     words += ["trainer.checkpoint_seconds=0", "threads=1", "logger=none"]
+    words += ["callbacks.curves=null", "callbacks.confusion_matrix=null"]
     whole, _ = execute(*words)
     with monkeypatch.context() as broken, pytest.raises(UserError, match="the machine went away"):
         broken.setattr(trainer.Trainer, "_close_epoch", _go_away)
@@ -107,20 +126,19 @@ def test_a_long_epoch_is_saved_in_its_middle(tmp_path, execute, execute_in, monk
     saved = checkpoints.load(folder / "checkpoints")
     assert saved is not None
     assert saved["epoch"] == 0
-    assert 0 < saved["batch"] <= 256
+    assert 0 < saved["batch"] <= 64
     composed = config.Composer().compose(words)
-    train.perform(Run.reopen(folder, composed.config, NoBoard()), composed.choices, quiet=True)
+    perform(Run.reopen(folder, composed.config, NoBoard()), composed.choices, quiet=True)
     for name in ("metrics.jsonl", "losses.f64", "checkpoints/last.safetensors"):
         assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
 
 
 def test_checkpoints_take_a_small_part_of_the_time():
-    from dl_lab.training.trainer import Trainer
-
     for setting, took, due in ((10.0, 0.1, True), (10.0, 1.0, False), (30.0, 0.1, False), (0.0, 1.0, True)):
-        trainer = Trainer(max_epochs=1, batch_size=1, checkpoint_seconds=setting)
-        trainer._saved_at, trainer._save_seconds = time.monotonic() - 20, took
-        assert trainer._is_checkpoint_due() == due, (setting, took)
+        continuation = Continuation(Callbacks({}), setting, 0)
+        continuation._saved_at = time.monotonic() - 20
+        continuation._save_seconds = took
+        assert continuation.is_due() == due, (setting, took)
 
 
 def _go_away(*_: object) -> None:
@@ -141,36 +159,37 @@ def test_ctrl_c_saves_and_says_how_to_go_on(uninterrupted, tmp_path):
     assert_same(uninterrupted, folder)
 
 
-@pytest.mark.parametrize("damage", ["truncate", "flip"])
-def test_damaged_checkpoint_falls_back_to_the_one_before(uninterrupted, tmp_path, damage):
-    folder = tmp_path / "run"
-    process = subprocess.Popen(command(*OVERRIDES, f"hydra.run.dir={folder}"), stderr=subprocess.DEVNULL)
-    wait_for((folder / "checkpoints" / "previous.pt").exists)
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(uninterrupted, tmp_path):
+    killed = tmp_path / "killed"
+    process = subprocess.Popen(command(*OVERRIDES, f"hydra.run.dir={killed}"), stderr=subprocess.DEVNULL)
+    wait_for((killed / "checkpoints" / "previous.pt").exists)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    wait_for((folder / "checkpoints" / "previous.pt").exists)
-    (folder / "checkpoints" / "next.pt").unlink(missing_ok=True)
-    last = folder / "checkpoints" / "last.pt"
+    (killed / "checkpoints" / "next.pt").unlink(missing_ok=True)
+    last = killed / "checkpoints" / "last.pt"
     if not last.exists():  # killed between the two renames
-        last.write_bytes((folder / "checkpoints" / "previous.pt").read_bytes())
-    content = bytearray(last.read_bytes())
-    if damage == "truncate":
-        content = content[: len(content) // 2]
-    else:
-        content[len(content) // 2] ^= 0xFF
-    last.write_bytes(content)
-    done = subprocess.run(command("resume", str(folder)), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "last.pt is not readable" in done.stderr
-    assert_same(uninterrupted, folder)
+        last.write_bytes((killed / "checkpoints" / "previous.pt").read_bytes())
+    for damage in ("truncate", "flip"):
+        folder = tmp_path / damage
+        shutil.copytree(killed, folder)
+        content = bytearray(last.read_bytes())
+        if damage == "truncate":
+            content = content[: len(content) // 2]
+        else:
+            content[len(content) // 2] ^= 0xFF
+        (folder / "checkpoints" / "last.pt").write_bytes(content)
+        done = subprocess.run(command("resume", str(folder)), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "last.pt is not readable" in done.stderr
+        assert_same(uninterrupted, folder)
 
 
 def test_all_checkpoints_damaged_is_one_sentence(tmp_path):
-    from dl_lab.training import checkpoints
+    from dl_lab.runs import checkpoints
     from dl_lab.types import UserError
 
     (tmp_path / "last.pt").write_bytes(b"nothing")
-    with pytest.warns(UserWarning, match="not readable"), pytest.raises(UserError, match="start the run again"):
+    with pytest.warns(UserWarning, match="not readable"), pytest.raises(UserError, match="Start the run again"):
         checkpoints.load(tmp_path)
 
 
@@ -178,7 +197,7 @@ def test_checkpoints_hold_no_code(tmp_path):
     """A pickled object is refused, not executed."""
     import torch
 
-    from dl_lab.training import checkpoints
+    from dl_lab.runs import checkpoints
     from dl_lab.types import UserError
 
     class Evil:

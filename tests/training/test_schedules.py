@@ -31,6 +31,6 @@ def test_short_trainings_have_no_warm_up():
     assert rates(lambda o: warmup_decay(o, 2, 0.15, 0.85, 0.01), 3) == pytest.approx([1e-3, 1e-5, 1e-5])
 
 
-def test_shares_are_shares():
+def test_a_share_outside_0_to_1_is_refused():
     with pytest.raises(ValueError, match="between 0 and 1"):
         rates(lambda o: warmup_decay(o, 15, 2, 12, 0.01))

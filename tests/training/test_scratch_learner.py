@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from dl_lab import config
+from dl_lab import configs as config
 from dl_lab.from_scratch.logistic_regression import LogisticRegression
 from dl_lab.from_scratch.mlp import MLP
 from dl_lab.from_scratch.perceptron import Perceptron
-from dl_lab.run import read_records
+from dl_lab.runs.files import read_records
 from dl_lab.training.scratch import ScratchLearner
 from dl_lab.types import LabelledBatch, UserError, read_tally
 
-SMOKE = ("profile=smoke", "logger=none")
+SMOKE = ("profile=smoke", "logger=none", "callbacks.curves=null", "callbacks.confusion_matrix=null")
 
 
 @pytest.fixture(scope="module")
@@ -81,13 +81,13 @@ def test_a_run_is_the_skeleton_of_the_mlp(execute, generated):
     assert metrics["train/loss"] == pytest.approx(total / len(x), rel=1e-9)
 
 
-@pytest.mark.parametrize("size", [1, 64])
-def test_batch_size_changes_no_result(execute, size):
+def test_batch_size_changes_no_result(execute):
     runs = [
-        execute("experiment=octmnist_logistic_regression_numpy", *SMOKE, f"trainer.batch_size={b}")[1]
-        for b in (13, size)
+        execute("experiment=octmnist_logistic_regression_numpy", *SMOKE, f"trainer.batch_size={size}")[1]
+        for size in (13, 1, 64)
     ]
     assert runs[0] == pytest.approx(runs[1], rel=1e-12)
+    assert runs[0] == pytest.approx(runs[2], rel=1e-12)
 
 
 def models():
@@ -152,7 +152,7 @@ def test_images_are_flattened_and_counted():
     assert ScratchLearner(LogisticRegression(4, 2, lr=0.3)).rates() == {"lr": 0.3}
 
 
-def test_refuses_another_device():
+def test_another_device_is_refused():
     with pytest.raises(UserError, match=r"trainer.device=cpu"):
         ScratchLearner(Perceptron(4, 2)).to(torch.device("meta"))
 
@@ -187,3 +187,21 @@ def test_softmax_on_the_digits_to_the_last_image(execute):
     folder, metrics = execute("experiment=digits_softmax", "logger=none")
     assert round(metrics["train/accuracy"] * 1797) == 1781
     assert json.loads((folder / "summary.json").read_text())["dataset"]["label"] == "full"
+
+
+@pytest.mark.parametrize("name", ["numpy_perceptron", "numpy_logistic_regression", "numpy_mlp"])
+def test_running_accuracy_judges_each_sample_before_its_own_step(name):
+    from dl_lab import configs
+
+    config = configs.Composer().compose([f"model={name}", "learner=scratch"]).config
+    model = configs.build(config, "model")
+    reference = configs.build(config, "model")
+    rng = np.random.default_rng(0)
+    x = rng.random((40, model.n_features))
+    y = rng.integers(0, model.n_classes, 40)
+    model.update(x, y)
+    n_right = 0
+    for x_i, y_i in zip(x, y, strict=True):
+        n_right += int(reference.predict(x_i[None])[0] == y_i)
+        reference.update(x_i[None], y_i[None])
+    assert 0 < model.n_right == n_right

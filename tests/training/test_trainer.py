@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from dl_lab.run import read_json, read_records
+from dl_lab.runs.files import read_json, read_records
+from dl_lab.runs.weights import load_weights, save_same, save_weights
 from dl_lab.tasks.transcription import ConnectionistTranscription
 from dl_lab.training.callbacks import EarlyStopping
-from dl_lab.training.checkpoints import load_weights, save_same, save_weights
-from dl_lab.training.trainer import Session, Trainer
-from dl_lab.types import ConfigError, Ratio, UserError
+from dl_lab.training.learners import GradientLearner
+from dl_lab.training.trainer import Trainer
+from dl_lab.types import ConfigError, UserError
 
 SMALL = [
     "dataset.source=generated",
@@ -90,7 +90,7 @@ def judged(folder: Path, weights: str, execute_in) -> dict[str, float]:
     """The test split judged by scikit-learn with the saved weights, from the frozen config alone."""
     from sklearn import metrics
 
-    from dl_lab import config
+    from dl_lab import configs as config
 
     built = config.build(config.read_config(folder), "procedure")
     model = built.learner.model.eval()
@@ -136,7 +136,7 @@ def test_selection_by_anything_but_validation_is_an_error(monitor, tmp_path, exe
         EarlyStopping(monitor=monitor)
 
 
-def test_a_monitor_that_is_not_measured_names_what_is(tmp_path, execute_in):
+def test_a_monitor_that_is_not_measured_lists_the_measured_metrics(tmp_path, execute_in):
     with pytest.raises(ConfigError, match=r"val/f1.*there are val/accuracy, val/balanced_accuracy, val/loss"):
         execute_in(tmp_path / "run", *SMALL, "trainer.monitor=val/f1")
 
@@ -154,7 +154,7 @@ def test_sizes_below_one_are_refused(sizes):
         Trainer(**{"max_epochs": 1, "batch_size": 1, **sizes})
 
 
-def test_a_device_that_is_not_there_is_one_sentence(tmp_path, execute_in):
+def test_a_missing_device_is_one_sentence(tmp_path, execute_in):
     if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
     with pytest.raises(UserError, match=r"trainer.device=cuda cannot be used: this machine has no CUDA device"):
@@ -194,7 +194,7 @@ def test_early_stopping_waits_as_long_as_it_says(losses, options, stops):
     assert waits(losses, **options) == stops
 
 
-def test_early_stopping_goes_on_with_its_state():
+def test_early_stopping_continues_with_its_state():
     losses = [5, 4, 4.5, 4.6, 4.7]
     first, second, session = EarlyStopping(patience=3), EarlyStopping(patience=3), Stage()
     for loss in losses[:3]:
@@ -252,22 +252,18 @@ def test_a_schedule_by_the_step(tmp_path, execute_in):
 
 @pytest.mark.parametrize(("value", "explained"), [(math.inf, True), (-math.inf, False), (math.nan, False)])
 def test_an_infinite_loss_is_explained_by_its_task(value, explained):
-    learner: Any = SimpleNamespace(task=ConnectionistTranscription(), rates=lambda: {"lr": 0.1})
-    run: Any = SimpleNamespace(losses=lambda values: None)
-    data: Any = None
-    session = Session(learner, data, run, max_epochs=1, batch_size=1, n_batches=1, step=1)
-    with pytest.raises(UserError, match="became") as raised:
-        Trainer(max_epochs=1, batch_size=1)._drain(session, [{"loss": Ratio(torch.tensor(value), 1)}])
-    assert ("a clip has fewer steps" in str(raised.value)) == explained
-    assert "a smaller learning rate" in str(raised.value)
+    learner = GradientLearner(torch.nn.Linear(1, 1), ConnectionistTranscription(), partial(torch.optim.SGD, lr=0.1))
+    assert ("a clip has fewer steps" in learner.advice(value)) == explained
+    assert "smaller learning rate" in learner.advice(value)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(lab, tmp_path):
     done = lab(*SMALL, "optimizer=sgd", "optimizer.lr=1e30", "trainer.max_epochs=3", "hydra.run.dir=run")
     assert done.returncode == 1
     assert "Traceback" not in done.stdout + done.stderr
-    message = done.stderr.strip().splitlines()[-1]
+    message, advice = done.stderr.strip().splitlines()[-2:]
     assert "The training loss became nan at step" in message or "The training loss became inf at step" in message
+    assert "dl-lab doctor run" in advice
     assert "lr 1e+30" in message and "(epoch 1" in message
     status = read_json(tmp_path / "run" / "status.json")
     assert status["state"] == "failed"
@@ -333,7 +329,7 @@ def test_a_full_memory_is_recorded_in_the_summary(tmp_path, execute_in, monkeypa
 
     execute_in(tmp_path / "whole", *SMALL, "trainer.max_epochs=2")
     monkeypatch.setattr(MLP, "forward", narrow)
-    with pytest.warns(UserWarning, match="micro-batches of 4 from now on|micro-batches of 8 from now on"):
+    with pytest.warns(UserWarning, match="micro-batches of [48] items from now on"):
         execute_in(tmp_path / "run", *SMALL, "trainer.max_epochs=2")
     summaries = [read_json(tmp_path / name / "summary.json") for name in ("whole", "run")]
     assert [summary["accumulation"] for summary in summaries] == [1, 4]

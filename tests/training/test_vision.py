@@ -1,4 +1,4 @@
-"""What is drawn of a trained classifier: as scikit-learn and the layers have it, and where it must be quiet."""
+"""Figures of a trained classifier agree with scikit-learn and with the layers; other fits have none."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from dl_lab.run import read_json
-from dl_lab.training.checkpoints import load_weights
-from dl_lab.training.vision import ActivationMaps, TestReport, class_scores
+from dl_lab.runs.files import read_json
+from dl_lab.runs.weights import load_weights
+from dl_lab.training.vision import ActivationMaps, TestReport, score_classes
 from dl_lab.types import UserError
+
+pytestmark = pytest.mark.xdist_group("vision")  # its tests share one run
 
 NAMES = ["first_layer_filters", "activation_maps", "class_scores", "roc_curves", "confident_mistakes"]
 WORDS = [
@@ -37,7 +39,7 @@ def table(folder: Path, name: str) -> list[dict[str, str]]:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, execute_in):
     """(folder, metrics, model, test images, labels, probabilities) of a small run."""
-    from dl_lab import config
+    from dl_lab import configs as config
 
     folder = tmp_path_factory.mktemp("vision") / "run"
     metrics = execute_in(folder, *TINY, *WORDS, "optimizer.lr=0.01", "callbacks.test_report.mistakes=5")
@@ -82,7 +84,7 @@ def test_curves_and_areas_are_scikit_learns(finished):
     assert [float(row["false_positive_rate"]) for row in rows] == pytest.approx(false.tolist())
 
 
-def test_what_is_added_is_recorded(finished):
+def test_added_metrics_are_recorded(finished):
     folder, metrics = finished[:2]
     last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
     assert {"test/f1_macro", "test/roc_auc_macro"} < last.keys()
@@ -100,7 +102,7 @@ def test_mistakes_are_the_most_confident_ones(finished):
         assert wrong[item] and float(row["probability_of_true"]) == pytest.approx(probabilities[item, labels[item]])
 
 
-def test_maps_are_the_layers_outputs(finished):
+def test_maps_are_the_outputs_of_the_layers(finished):
     folder, _, model, x, _, _ = finished
     rows = table(folder, "activation_maps")
     layers = list(dict.fromkeys(row["layer"] for row in rows))
@@ -117,7 +119,7 @@ def test_maps_are_the_layers_outputs(finished):
 
 def test_frozen_features_show_their_images(execute):
     words = ["dataset=cifar10", "model=pretrained_resnet18", "procedure=transfer", "procedure.weights=random"]
-    folder, _ = execute(*words, "model.trainable=head", "model.batch_norm=eval", *WORDS)
+    folder, _ = execute(*words, "model.trainable=head", "model.batch_norm=eval", *WORDS, "++dataset.n_generated=64")
     for name in NAMES:
         assert (folder / "figures" / f"{name}.png").exists(), name
     assert table(folder, "layers")[0]["output"] == "64 x 16 x 16", "the whole net, not the head alone"
@@ -145,7 +147,7 @@ def test_other_tasks_are_left_alone(execute):
     assert not any("f1" in name for name in metrics)
 
 
-def test_a_layer_or_an_image_that_is_not_there(execute):
+def test_a_missing_layer_or_image_is_refused(execute):
     with pytest.raises(UserError, match="the model has no layer 'conv9'"):
         execute(*TINY, *WORDS, "callbacks.activation_maps.layers=[conv9]")
     with pytest.raises(UserError, match="the test split has 40 images, no 40"):
@@ -153,11 +155,11 @@ def test_a_layer_or_an_image_that_is_not_there(execute):
 
 
 @pytest.mark.parametrize("make", [lambda: ActivationMaps(channels=0), lambda: TestReport(mistakes=-1)])
-def test_settings_without_sense(make):
+def test_impossible_settings_are_refused(make):
     with pytest.raises(ValueError, match=r"must be at least|is negative"):
         make()
 
 
-def test_a_class_that_never_occurs_scores_nothing():
-    rows = class_scores(np.array([[2, 0], [0, 0]]), ["a", "b"])
+def test_a_class_that_never_occurs_scores_zero():
+    rows = score_classes(np.array([[2, 0], [0, 0]]), ["a", "b"])
     assert rows[1] == {"class": "b", "precision": 0.0, "recall": 0.0, "f1": 0.0, "items": 0}

@@ -8,7 +8,21 @@ from torch.nn import functional as F
 
 
 def softmax_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, causal: bool = False) -> Tensor:
-    """Every weight computed and kept: 4 L^2 D operations, L^2 numbers in memory. See the package for the contract."""
+    """Compute and keep every weight: 4 L^2 D operations, L^2 numbers in memory.
+
+    Args:
+        q: Queries (..., length, dim).
+        k: Keys (..., length, dim).
+        v: Values (..., length, dim_v).
+        mask: True for the keys that count, (..., length) bool; None if all count.
+        causal: Whether a query sees only the keys up to its own position.
+
+    Returns:
+        The weighted means of the values, (..., length, dim_v).
+
+    Raises:
+        ValueError: Causal attention has different numbers of queries and keys.
+    """
     scores = q @ k.mT  # (..., length, length)
     allowed = allowed_pairs(q, k, mask, causal)
     if allowed is None:
@@ -17,10 +31,24 @@ def softmax_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = Non
 
 
 def fused_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, causal: bool = False) -> Tensor:
-    """The same by torch's scaled_dot_product_attention, which never holds all weights at once."""
+    """Compute the same with torch's scaled_dot_product_attention, which never holds all weights at once.
+
+    Args:
+        q: Queries (..., length, dim).
+        k: Keys (..., length, dim).
+        v: Values (..., length, dim_v).
+        mask: True for the keys that count, (..., length) bool; None if all count.
+        causal: Whether a query sees only the keys up to its own position.
+
+    Returns:
+        The weighted means of the values, (..., length, dim_v).
+
+    Raises:
+        ValueError: Causal attention with a mask has different numbers of queries and keys.
+    """
     lead = q.shape[:-2]
-    q, k, v = (_four_axes(x) for x in (q, k, v))  # other shapes miss the fast kernels
-    allowed = None if mask is None else allowed_pairs(q, k, _mask_four_axes(mask), causal)
+    q, k, v = (_make_four_axes(x) for x in (q, k, v))  # the fast kernels take no other shape
+    allowed = None if mask is None else allowed_pairs(q, k, _make_three_axes(mask), causal)
     z = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, is_causal=causal and allowed is None, scale=1.0)
     if allowed is not None:
         z = z.masked_fill(~allowed.any(dim=-1, keepdim=True), 0)
@@ -28,15 +56,24 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None,
 
 
 def masked_softmax(scores: Tensor, allowed: Tensor) -> Tensor:
-    """Softmax over the last axis of what is allowed; a row where nothing is allowed is all zeros (and no NaN)."""
+    """Take the softmax of the allowed scores over the last axis; a row without an allowed score is all zeros, not NaN.
+
+    Args:
+        scores: Scores (..., n).
+        allowed: Which scores take part, bool, broadcastable to (..., n).
+
+    Returns:
+        The weights (..., n).
+    """
     weights = torch.softmax(scores.masked_fill(~allowed, torch.finfo(scores.dtype).min), dim=-1)
     return weights * allowed.any(dim=-1, keepdim=True)
 
 
 def allowed_pairs(q: Tensor, k: Tensor, mask: Tensor | None, causal: bool) -> Tensor | None:
-    """Which query may see which key, broadcastable to (..., length, length); None: each sees all.
+    """Return which query may see which key, bool, broadcastable to (..., length, length); None if each sees all.
 
-    Raises ValueError for a causal mask over queries and keys of different lengths.
+    Raises:
+        ValueError: Causal attention has different numbers of queries and keys.
     """
     keys = None if mask is None else mask[..., None, :]
     if not causal:
@@ -47,9 +84,17 @@ def allowed_pairs(q: Tensor, k: Tensor, mask: Tensor | None, causal: bool) -> Te
     return before if keys is None else before & keys
 
 
-def _four_axes(x: Tensor) -> Tensor:
-    return x.reshape(*(1,) * (4 - x.dim()), *x.shape) if x.dim() <= 4 else x.flatten(0, -4)
+def _make_four_axes(x: Tensor) -> Tensor:
+    """Return x as (batch, heads, length, dim): leading axes of size 1 are added, or the first axes are merged."""
+    if x.dim() > 4:
+        return x.flatten(0, -4)
+    ones = (1,) * (4 - x.dim())
+    return x.reshape(*ones, *x.shape)
 
 
-def _mask_four_axes(mask: Tensor) -> Tensor:
-    return mask.reshape(*(1,) * (3 - mask.dim()), *mask.shape) if mask.dim() <= 3 else mask.flatten(0, -3)
+def _make_three_axes(mask: Tensor) -> Tensor:
+    """Return the mask as (batch, heads, length), as `_make_four_axes` does with the keys."""
+    if mask.dim() > 3:
+        return mask.flatten(0, -3)
+    ones = (1,) * (3 - mask.dim())
+    return mask.reshape(*ones, *mask.shape)

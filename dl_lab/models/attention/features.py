@@ -1,4 +1,4 @@
-"""Feature maps phi with phi(q) . phi(k) ~ exp(q . k): what makes attention linear in the length.
+"""Feature maps phi with phi(q) . phi(k) ~ exp(q . k): they make attention linear in the length.
 
 Sources: the truncated McLaurin series (IST Deep Learning 2023/24, homework 2, question 1); elu + 1 (Katharopoulos et
 al. 2020, eq. 7); positive orthogonal random features (Choromanski et al. 2021, lemma 1 and section 2.4).
@@ -19,37 +19,63 @@ Basis = Literal["compact", "ordered"]
 
 
 def n_mclaurin_features(dim: int, terms: int, basis: Basis = "compact") -> int:
-    """compact: C(dim + terms - 1, terms - 1), one feature for each monomial; ordered: the sum of dim^n, n < terms."""
+    """Count the features of `mclaurin_features`.
+
+    Args:
+        dim: Numbers in a query or a key.
+        terms: Terms of the series.
+        basis: "compact" has C(dim + terms - 1, terms - 1) features, one for each monomial. "ordered" has the sum of
+            dim^n over n < terms.
+    """
     if basis == "compact":
         return math.comb(dim + terms - 1, terms - 1)
     return sum(dim**n for n in range(terms))
 
 
 def mclaurin_features(x: Tensor, terms: int = 3, basis: Basis = "compact") -> Tensor:
-    """(..., dim) -> (..., n_features) with phi(q) . phi(k) = sum over n < terms of (q . k)^n / n!, exactly.
+    """Map x to features with phi(q) . phi(k) = sum over n < terms of (q . k)^n / n!, exactly.
 
-    compact: x^a / sqrt(a!) for every multi-index a of degree below `terms`. ordered: every ordered tuple of
-    coordinates, x (x) ... (x) x / sqrt(n!): the same product with more features.
-    Raises ValueError where there is no term.
+    Args:
+        x: Queries or keys (..., dim).
+        terms: Terms of the series, at least 1.
+        basis: "compact" has x^a / sqrt(a!) for every multi-index a of a degree below `terms`. "ordered" has every
+            ordered tuple of coordinates, x (x) ... (x) x / sqrt(n!): the same product from more features.
+
+    Returns:
+        The features (..., n_features), see `n_mclaurin_features`.
+
+    Raises:
+        ValueError: `terms` is below 1.
     """
     if terms < 1:
         raise ValueError(f"terms {terms} is not at least 1")
     rows = x.reshape(-1, x.shape[-1])  # torch selects columns of a matrix four times as fast as of more axes
     powers = [torch.ones_like(rows[:, :1]), rows][:terms]  # degrees 0 and 1
+    raise_degree = _multiply_monomials if basis == "compact" else _multiply_tuples
     for degree in range(2, terms):
-        powers.append(_compact(powers[-1], rows, degree) if basis == "compact" else _ordered(powers[-1], rows, degree))
+        powers.append(raise_degree(powers[-1], rows, degree))
     return torch.cat(powers, dim=-1).reshape(*x.shape[:-1], -1)
 
 
-def _compact(lower: Tensor, x: Tensor, degree: int) -> Tensor:
-    """x^a / sqrt(a!) of one degree, each from the monomial of the degree below that lacks a's first coordinate."""
-    parent, coordinate, factor = (table.to(x.device) for table in _monomials(x.shape[-1], degree))
+def _multiply_monomials(lower: Tensor, x: Tensor, degree: int) -> Tensor:
+    """Return x^a / sqrt(a!) of one degree, each from the monomial of the degree below that lacks a's first coordinate.
+
+    Args:
+        lower: The monomials of the degree below, (n, n_monomials).
+        x: Queries or keys (n, dim).
+        degree: The degree of the monomials to return.
+    """
+    parent, coordinate, factor = (table.to(x.device) for table in _list_monomials(x.shape[-1], degree))
     return lower.index_select(-1, parent) * (x.index_select(-1, coordinate) * factor.to(x.dtype))
 
 
 @lru_cache(maxsize=64)
-def _monomials(dim: int, degree: int) -> tuple[Tensor, Tensor, Tensor]:
-    """For each monomial i1 <= ... <= in: the position of (i2 ... in) in the degree below, i1, and 1 / sqrt(a_i1)."""
+def _list_monomials(dim: int, degree: int) -> tuple[Tensor, Tensor, Tensor]:
+    """List for each monomial i1 <= ... <= in of a degree how it comes from one of the degree below.
+
+    Returns:
+        The position of (i2 ... in) in the degree below; i1; and 1 / sqrt(a_i1), where a_i1 counts i1 in the monomial.
+    """
     below = {monomial: i for i, monomial in enumerate(combinations_with_replacement(range(dim), degree - 1))}
     monomials = list(combinations_with_replacement(range(dim), degree))
     return (
@@ -59,12 +85,16 @@ def _monomials(dim: int, degree: int) -> tuple[Tensor, Tensor, Tensor]:
     )
 
 
-def _ordered(lower: Tensor, x: Tensor, degree: int) -> Tensor:
+def _multiply_tuples(lower: Tensor, x: Tensor, degree: int) -> Tensor:
+    """Return the products of one degree in the ordered basis from those of the degree below."""
     return (lower[..., :, None] * x[..., None, :]).flatten(-2) / math.sqrt(degree)
 
 
 def truncated_exponential(t: Tensor, terms: int) -> Tensor:
-    """sum over n < terms of t^n / n!: above 0 for every t where `terms` is odd, negative for small t where even."""
+    """Sum t^n / n! over n < terms.
+
+    With an odd number of terms the sum is above 0 for every t; with an even number it is negative for small t.
+    """
     total = torch.ones_like(t)
     for n in range(terms - 1, 0, -1):
         total = 1 + total * t / n
@@ -72,12 +102,21 @@ def truncated_exponential(t: Tensor, terms: int) -> Tensor:
 
 
 def elu_features(x: Tensor) -> Tensor:
-    """elu(x) + 1, positive: not an approximation of exp(q . k) but a similarity of its own."""
+    """Return elu(x) + 1, which is positive: a similarity of its own, not an approximation of exp(q . k)."""
     return F.elu(x) + 1
 
 
 def orthogonal_directions(n_features: int, dim: int, generator: torch.Generator | None = None) -> Tensor:
-    """(n_features, dim): rows orthogonal in blocks of dim, each with the length of a standard normal vector."""
+    """Draw rows that are orthogonal in blocks of `dim`, each with the length of a standard normal vector.
+
+    Args:
+        n_features: Rows to draw.
+        dim: Numbers in a row.
+        generator: Where the numbers come from; None takes torch's own.
+
+    Returns:
+        The directions (n_features, dim).
+    """
     n_blocks = -(-n_features // dim)
     q, r = torch.linalg.qr(torch.randn(n_blocks, dim, dim, generator=generator))
     uniform = q * r.diagonal(dim1=-2, dim2=-1).sign()[:, None, :]  # without the signs Q is not uniformly distributed
@@ -86,10 +125,16 @@ def orthogonal_directions(n_features: int, dim: int, generator: torch.Generator 
 
 
 def positive_random_features(x: Tensor, directions: Tensor, shift: tuple[int, ...] = ()) -> Tensor:
-    """exp(w . x - |x|^2 / 2) / sqrt(m) for each of m directions w: an unbiased estimate of exp(q . k), positive.
+    """Return exp(w . x - |x|^2 / 2) / sqrt(m) for each of m directions w: an unbiased, positive estimate of exp(q . k).
 
-    shift: the axes over which the largest exponent is subtracted first, so that nothing overflows. A factor for
-    each query (-1,), or one for all keys (-2, -1), cancels in the normalised attention.
+    Args:
+        x: Queries or keys (..., length, dim).
+        directions: The directions w, (m, dim).
+        shift: The axes over which the largest exponent is subtracted first, so that nothing overflows. One factor for
+            each query, (-1,), or one for all keys, (-2, -1), cancels in the normalised attention.
+
+    Returns:
+        The features (..., length, m).
     """
     exponents = x @ directions.T - x.square().sum(dim=-1, keepdim=True) / 2
     if shift:

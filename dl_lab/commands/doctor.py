@@ -1,0 +1,146 @@
+"""dl-lab doctor: say why a net does not learn, with evidence and what to try.
+
+Reads the records of a finished, failed or running run, or of every job of a sweep. Nothing is trained.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from dl_lab.runs.find import find_run
+from dl_lab.show import statistics, tables
+from dl_lab.show.doctor.diagnose import apply_rules, describe_scope, to_lines
+from dl_lab.show.doctor.evidence import Evidence, find_fits, read_evidence
+from dl_lab.show.doctor.findings import Finding
+from dl_lab.show.options import Parser, add_outputs
+from dl_lab.sweeps.results import comparison, outcome
+from dl_lab.types import UserError
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `dl-lab doctor` and return the exit status."""
+    options = parse(argv)
+    runs = find_runs(options.run, options.outputs)
+    found: list[tuple[Path, Evidence, list[Finding]]] = []
+    for run in runs:
+        device_faults = _try_on_gpu(run) if options.gpu else []
+        for fit in find_fits(run):
+            evidence = read_evidence(fit)
+            found.append((fit, evidence, [*device_faults, *apply_rules(evidence)]))
+    if options.json:
+        rows = [{"run": str(folder), "findings": [f.as_dict() for f in findings]} for folder, _, findings in found]
+        print(json.dumps(rows if len(rows) > 1 else rows[0], indent=1))
+        return 0
+    width = tables.terminal_width()
+    if len(found) == 1:
+        folder, evidence, findings = found[0]
+        print("\n".join([f"{folder}", "", *to_lines(findings, describe_scope(evidence), width)]))
+        return 0
+    lines = describe_sweep(found, width)
+    noise = find_noise(runs[0].parent) if len(runs) > 1 else None
+    if noise is not None:
+        lines = [*to_lines([noise], "", width), *lines]
+    print("\n".join(lines))
+    return 0
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line."""
+    summary, _, details = (__doc__ or "").partition("\n\n")
+    parser = Parser(prog="dl-lab doctor", description=summary, epilog=details)
+    parser.add_argument(
+        "run", nargs="?", default="last", metavar="RUN|SWEEP", help="a folder, the id at the end of its name, or last"
+    )
+    parser.add_argument("--gpu", action="store_true", help="build the model again and try a step on a pretended GPU")
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    add_outputs(parser)
+    return parser.parse_args(list(argv))
+
+
+def _try_on_gpu(folder: Path) -> list[Finding]:
+    from dl_lab import configs
+    from dl_lab.jobs.pretended_gpu import find_device_fault
+
+    fault = find_device_fault(configs.read_config(folder))
+    if not fault:
+        return []
+    if fault.startswith("A step waits"):
+        name = "waiting-for-the-host"
+        means = "On a GPU each such step waits until all earlier work is finished, and the GPU idles meanwhile."
+    else:
+        name = "mixed-devices"
+        means = "On a GPU this step fails. Register the tensor as a buffer, or make it on the input's device."
+    return [Finding(name, fault, means, (), 0.8)]
+
+
+def find_runs(name: str, outputs: Path) -> list[Path]:
+    """Return the folder of a run, or the folders of all jobs of a sweep.
+
+    Raises:
+        UserError: No run and no sweep has this name.
+    """
+    sweep = outcome.find_sweep_or_none(name, outputs)
+    if sweep is None:
+        return [find_run(name, outputs)]
+    jobs = sorted(path.parent for path in sweep.glob("*/status.json"))
+    if not jobs:
+        raise UserError(f"No job of {sweep} has begun.")
+    return jobs
+
+
+def find_noise(sweep: Path) -> Finding | None:
+    """Find a best setting that is ahead by less than its seeds differ; None where there is none."""
+    try:
+        about = comparison.compare(outcome.read(sweep))
+    except UserError:
+        return None
+    best = about.best
+    if best is None or about.by is None or len(about.groups) < 2:
+        return None
+    second = about.groups[1]
+    metric = about.by.metric
+    pair = statistics.compare_pairs(best.by_replicate(metric), second.by_replicate(metric))
+    if pair is None or (pair.p is not None and pair.p < statistics.LEVEL):
+        return None
+    gap = abs(pair.difference)
+    spread = best.spread(metric)
+    deviation = spread.std if spread is not None else None
+    if pair.n > 1 and deviation is not None:
+        if gap > 2 * deviation:
+            return None
+        seen = f"{best.name} is {gap:.4g} ahead of {second.name}; its seeds differ by {deviation:.4g} (n = {pair.n})."
+    else:
+        seen = f"{best.name} is {gap:.4g} ahead of {second.name}, with one seed each."
+    return Finding(
+        "difference-within-the-noise",
+        seen,
+        "Another seed may reverse the order. The sweep does not show which setting is better.",
+        ("seed=0,1,2,3,4",),
+        0.6,
+    )
+
+
+def describe_sweep(found: Sequence[tuple[Path, Evidence, list[Finding]]], width: int) -> list[str]:
+    """Describe each disease of several fits once, with the jobs or models that have it and the clearest case."""
+    noun = "models" if any(evidence.contender for _, evidence, _ in found) else "jobs"
+    cases: dict[str, list[tuple[Path, Finding]]] = {}
+    for folder, _, findings in found:
+        for finding in findings:
+            cases.setdefault(finding.name, []).append((folder, finding))
+    healthy = [folder for folder, _, findings in found if not findings]
+    lines: list[str] = []
+    commonest_first = sorted(cases.values(), key=lambda ill: (-len(ill), -max(f.weight for _, f in ill)))
+    for ill in commonest_first:
+        folder, finding = max(ill, key=lambda case: case[1].weight)
+        names = ", ".join(path.name for path, _ in ill[:6])
+        more = " ..." if len(ill) > 6 else ""
+        lines += tables.wrap(f"{finding.title}: {len(ill)} of {len(found)} {noun} ({names}{more})", width, "")
+        lines += tables.wrap(f"In {folder.name}: {finding.seen} {finding.means}", width - 3, "   ")
+        if finding.tries:
+            lines.append("   Try:  " + "\n         ".join(finding.tries))
+        lines.append("")
+    lines.append(f"Nothing found in {len(healthy)} of {len(found)} {noun}.")
+    return lines

@@ -1,0 +1,1 @@
+"""Code that the data sets of tables share."""

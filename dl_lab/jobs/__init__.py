@@ -1,0 +1,1 @@
+"""Run one execution of an experiment, in one process or in several."""

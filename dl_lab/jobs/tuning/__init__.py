@@ -1,0 +1,1 @@
+"""`dl-lab tune`: which settings are fastest on this machine for one job."""

@@ -1,0 +1,1 @@
+"""The run folder: its recorder, its files, and how runs are found and read."""

@@ -1,0 +1,63 @@
+"""The protocol of a logger, which shows a run to its user, and the logger that shows nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+from dl_lab.types import Metrics
+
+HParam: TypeAlias = bool | int | float | str
+
+
+class Board(Protocol):
+    """A logger: TensorBoard, a CSV file, MLflow, Weights & Biases.
+
+    A logger of one's own takes this protocol as its base and defines the methods that it needs. The others do nothing.
+    """
+
+    def another(self) -> Board:
+        """Return a new logger with the same settings, for a part of the run in a folder of its own."""
+        return type(self)()
+
+    def start(self, folder: Path, hparams: Mapping[str, HParam], config_text: str) -> None:
+        """Begin, before any record.
+
+        Args:
+            folder: The folder of the run.
+            hparams: The run's hyperparameters by name.
+            config_text: The run's config as YAML.
+        """
+
+    def scalars(self, values: Metrics, step: int) -> None:
+        """Show values by name at a step."""
+
+    def series(self, name: str, values: Sequence[tuple[int, float]]) -> None:
+        """Show the values of one scalar at many steps: (step, value)."""
+
+    def image(self, name: str, png: bytes, step: int) -> None:
+        """Show a PNG."""
+
+    def audio(self, name: str, wav: bytes, sample_rate: int, n_samples: int, step: int) -> None:
+        """Play a WAV."""
+
+    def text(self, name: str, markdown: str, step: int = 0) -> None:
+        """Show a text in Markdown."""
+
+    def embedding(self, name: str) -> None:
+        """Show the vectors and labels that `Run.embedding` has written."""
+
+    def flush(self) -> None:
+        """Write everything so far to the disk."""
+
+    def finish(self, ok: bool) -> None:
+        """End the session.
+
+        Args:
+            ok: Whether the run is done.
+        """
+
+
+class NoBoard(Board):
+    """The logger of `logger=none`, which shows nothing."""

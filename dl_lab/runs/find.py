@@ -1,0 +1,173 @@
+"""Find run folders, and tell the state of each.
+
+Any program may have written a `status.json`. So no content of such a file raises an error here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dl_lab.runs.files import parse_time, read_json
+from dl_lab.runs.formats import is_newer, refuse_newer
+from dl_lab.types import UserError
+
+STALE_SECONDS = 60.0
+STATES = ("queued", "running", "done", "failed", "interrupted", "pruned")
+RESUMABLE = ("interrupted", "killed")
+
+
+def state_of(folder: Path) -> str:
+    """Return the state of a run.
+
+    Returns:
+        The state in status.json; "killed" where that is "running" or "queued" but the process is gone; "newer" for a
+        folder of a newer dl-lab; "unreadable" where the file is missing or holds no state that dl-lab writes.
+    """
+    status = read_json(folder / "status.json") or {}
+    if is_newer(status):
+        return "newer"
+    state = status.get("state")
+    if state not in STATES:
+        return "unreadable"
+    if state in ("running", "queued") and "pid" in status and not is_alive(status):
+        return "killed"
+    return state
+
+
+def is_alive(status: Mapping[str, object]) -> bool:
+    """Whether the process of a status lives: by its pid on this machine, elsewhere by the heartbeat's age."""
+    if status.get("host") == socket.gethostname():
+        pid = status.get("pid")
+        return isinstance(pid, int) and _process_exists(pid)
+    beat = parse_time(status.get("heartbeat"))
+    if beat is None:
+        return False
+    # A heartbeat far in the future was written before a clock was set back. It does not show that the process lives.
+    return abs((datetime.now(UTC) - beat).total_seconds()) < STALE_SECONDS
+
+
+def _process_exists(pid: int) -> bool:
+    if pid <= 0:  # os.kill would take it for a group of processes
+        return False
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    with contextlib.suppress(OSError):  # a zombie, which nobody has waited for, counts as gone
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    return True
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run's: it has a config beside its status, or a status with a state that dl-lab writes."""
+    if not (folder / "status.json").is_file():
+        return False
+    return (folder / "config.yaml").is_file() or state_of(folder) != "unreadable"
+
+
+def find_runs(outputs: Path) -> list[Path]:
+    """List the run folders under a folder, sorted by path, which begins with date and time. This follows no links."""
+    found = []
+    for path, folders, files in os.walk(outputs):
+        folders.sort()
+        if "status.json" in files and is_run(Path(path)):
+            found.append(Path(path))
+            folders.clear()  # no run lies in another one
+    return sorted(found)
+
+
+def find_newest_run(outputs: Path) -> Path | None:
+    """Find the run that was started or resumed last; None where there is none."""
+    runs = find_runs(outputs)
+    return max(runs, key=lambda run: (started_of(run), run), default=None)
+
+
+def started_of(folder: Path) -> datetime:
+    """Return when a run started or, where it has not started yet, when it was queued."""
+    status = read_json(folder / "status.json") or {}
+    time = parse_time(status.get("started")) or parse_time(status.get("heartbeat"))
+    return time or datetime.min.replace(tzinfo=UTC)
+
+
+def find_run(text: str, outputs: Path) -> Path:
+    """Find the run that a text names.
+
+    Args:
+        text: The run's folder, the (start of the) id at the end of the folder's name, or "last".
+        outputs: The folder of the runs.
+
+    Raises:
+        UserError: No run, or more than one, has this name; or a newer dl-lab wrote the run.
+    """
+    folder = _find_folder(text, outputs)
+    refuse_newer(folder, read_json(folder / "status.json") or {})
+    return folder
+
+
+def weights_of(folder: Path) -> Path:
+    """Return the file with the weights that the run's test used."""
+    kind = (read_json(folder / "summary.json") or {}).get("weights", "best")
+    return folder / "checkpoints" / f"{kind}.safetensors"
+
+
+def start_weights(source: str, outputs: Path) -> Path:
+    """Return the file with the weights that `learner.start_from` names.
+
+    Args:
+        source: A safetensors file, or a run (see `find_run`).
+        outputs: The folder of the runs.
+
+    Raises:
+        UserError: There is no such run.
+    """
+    if source.endswith(".safetensors"):
+        return Path(source).expanduser()
+    return weights_of(find_run(source, outputs))
+
+
+def _find_folder(text: str, outputs: Path) -> Path:
+    if (Path(text) / "status.json").exists():
+        return Path(text)
+    if Path(text).is_dir():
+        raise UserError(f"{text} is not a run's folder: it has no status.json.{_name_jobs(Path(text))}")
+    if text == "last" and (newest := find_newest_run(outputs)):
+        return newest
+    runs = find_runs(outputs)
+    if not runs:
+        raise UserError(no_runs(outputs))
+    ids = {run: run.name.rpartition("_")[2] for run in runs}
+    found = [run for run in runs if ids[run] == text] or [run for run in runs if text and ids[run].startswith(text)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        more = " ..." if len(found) > 4 else ""
+        raise UserError(f"{text!r} fits {len(found)} runs: {', '.join(map(str, found[:4]))}{more}. Give the folder.")
+    sweeps = {run.parent for run in runs if text and run.parent.name.partition("_")[2].startswith(text)}
+    if len(sweeps) == 1:
+        raise UserError(f"{text} is a sweep, and no run.{_name_jobs(sweeps.pop())}")
+    raise UserError(
+        f"No run {text!r} under {outputs}: give its folder or the id at the end of its name (see `dl-lab runs`)."
+    )
+
+
+def no_runs(outputs: Path) -> str:
+    """Say that there are no runs, and how to make one."""
+    return f"There are no runs under {outputs} yet. Make one:  dl-lab"
+
+
+def _name_jobs(folder: Path) -> str:
+    """Say which runs a folder holds: a sentence with the first ones, "" where there are none."""
+    runs = find_runs(folder)
+    if not runs:
+        return ""
+    if len(runs) == 1:
+        return f" Give its run: {runs[0]}"
+    more = " ..." if len(runs) > 2 else ""
+    return f" Give one of its {len(runs)} runs: {', '.join(map(str, runs[:2]))}{more}"

@@ -1,0 +1,300 @@
+"""Rules about the looks at single updates: gradients, activations and changes, layer by layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from statistics import median
+from typing import Any
+
+from dl_lab.show.doctor.curves import ENOUGH_UPDATES, lower_rates
+from dl_lab.show.doctor.evidence import Evidence
+from dl_lab.show.doctor.findings import Finding, draw, number
+
+VANISHED = 1e-4  # the gradient of the first layers over that of the last ones (root mean squares)
+EXPLODED = 1e3  # a gradient a weight (root mean square)
+LEAST_BATCH = 8  # items over which batch normalisation averages
+
+
+def find_vanishing_gradients(evidence: Evidence) -> Iterator[Finding]:
+    """Find gradients that shrink by orders of magnitude on their way to the first layers."""
+    if not evidence.looks or _learns(evidence):
+        return
+    at_start = _profile(evidence, evidence.looks[0])
+    at_end = _profile(evidence, evidence.looks[-1])
+    for profile, look in ((at_end, evidence.looks[-1]), (at_start, evidence.looks[0])):
+        if len(profile) < 3:
+            continue
+        values = [value for _, value in profile]
+        late = max(values[len(values) // 2 :])
+        early = max(values[: max(1, len(values) // 4)])
+        ratio = early / late if late > 0 else 0.0
+        if ratio < VANISHED:
+            share = f"{number(ratio)} of the last layers'" if late > 0 else "zero, and so is that of all other weights"
+            yield Finding(
+                "vanishing-gradients",
+                f"At update {look['step']} the gradient of {profile[0][0]} is {share}.",
+                "The first layers get almost no signal and stay at their initial weights. Saturating activations, "
+                "depth without skip connections or small initial weights cause it.",
+                ("model.activation=relu", "model/initialise=kaiming", "model=resnet18"),
+                0.85,
+                draw([_log10(value) for value in values]),
+            )
+            return
+
+
+def find_exploding_gradients(evidence: Evidence) -> Iterator[Finding]:
+    """Find gradients that are huge, or that grow by orders of magnitude on their way to the first layers."""
+    for look in evidence.looks:
+        profile = _profile(evidence, look)
+        if len(profile) < 2:
+            continue
+        values = [value for _, value in profile]
+        largest = max(profile, key=lambda entry: entry[1])
+        smallest = min(value for value in values if value >= 0)
+        grows = values[0] > EXPLODED * max(values[-1], 1e-30) and values[0] > 10
+        if largest[1] > EXPLODED or grows:
+            yield Finding(
+                "exploding-gradients",
+                f"At update {look['step']} the gradient of {largest[0]} is {number(largest[1])} a weight (root mean "
+                f"square; the smallest layer's is {number(smallest)}).",
+                "One update may throw the net far away. Large initial weights, unscaled inputs or long recurrences "
+                "cause it.",
+                ("learner.clip_norm=1", *lower_rates(evidence.lr)),
+                0.85,
+            )
+            return
+
+
+def find_dead_units(evidence: Evidence) -> Iterator[Finding]:
+    """Find rectified units that are zero for every item of the batch."""
+    if len(evidence.looks) < 2 or len(evidence.losses) < ENOUGH_UPDATES:
+        return
+    first = evidence.looks[0]
+    last = evidence.looks[-1]
+    worst: list[tuple[float, str]] = []
+    for name, facts in (last.get("layers") or {}).items():
+        dead = facts.get("dead")
+        before = ((first.get("layers") or {}).get(name) or {}).get("dead")
+        if dead is None or before is None or facts.get("n_items", 0) < 16:
+            continue
+        if dead > 0.6 and (dead > before + 0.2 or dead > 0.9):
+            worst.append((dead, name))
+    if worst:
+        dead, name = max(worst)
+        yield Finding(
+            "dying-relus",
+            f"At update {last['step']} {dead:.0%} of the units of {name} are zero for every item of the batch.",
+            "A unit that is zero for all inputs gets no gradient and never comes back. A learning rate that is too "
+            "high, or a large negative bias, kills units.",
+            (*lower_rates(evidence.lr), "model.activation=leaky_relu"),
+            0.8 if not _learns(evidence) else 0.6,
+        )
+
+
+def find_saturation(evidence: Evidence) -> Iterator[Finding]:
+    """Find sigmoids and hyperbolic tangents whose outputs lie at the ends of their range."""
+    if not evidence.looks:
+        return
+    for look in (evidence.looks[-1], evidence.looks[0]):
+        layers = look.get("layers") or {}
+        inner = list(layers.items())[:-1]  # the last layer gives the answer, which may be sure
+        saturated = [(facts["saturated"], name) for name, facts in inner if facts.get("saturated") is not None]
+        if saturated and max(saturated)[0] > 0.6 and not _learns(evidence):
+            share, name = max(saturated)
+            yield Finding(
+                "saturated-activations",
+                f"At update {look['step']} {share:.0%} of the outputs of {name} lie at the ends of its range.",
+                "A saturated unit passes hardly any gradient. Large inputs or large weights push it there.",
+                ("model/initialise=xavier", *lower_rates(evidence.lr), "model.activation=relu"),
+                0.75,
+            )
+            return
+
+
+def find_bad_initialisation(evidence: Evidence) -> Iterator[Finding]:
+    """Find, before any update, a loss far above chance or activations that grow or fade from layer to layer."""
+    if not evidence.looks or evidence.looks[0].get("step") != 0 or not evidence.losses:
+        return
+    chance = evidence.chance_loss
+    first = evidence.losses[0]
+    spreads = _spreads(evidence.looks[0])
+    if evidence.is_classification and chance and first > 3 * chance and not _has_large_input(evidence):
+        yield Finding(
+            "bad-initialisation",
+            f"The loss of the first batch is {number(first)}, before any update; a guess has {number(chance)}.",
+            "The initial weights make the net sure of wrong answers. The first updates must unlearn these answers.",
+            ("model/initialise=pytorch", "model/initialise=xavier"),
+            0.8,
+        )
+    elif len(spreads) >= 3 and not _learns(evidence):
+        values = [value for _, value in spreads]
+        ratio = values[-1] / values[0] if values[0] > 0 else 1.0
+        if ratio < 1e-3 or ratio > 1e3:
+            word = "fades" if ratio < 1 else "grows"
+            yield Finding(
+                "bad-initialisation",
+                f"Before the first update the spread of the activations {word} from {number(values[0])} in "
+                f"{spreads[0][0]} to {number(values[-1])} in {spreads[-1][0]}.",
+                "The signal is lost, or blown up, on its way through the layers. The scale of the initial weights does "
+                "not fit the activation.",
+                ("model/initialise=kaiming", "model/initialise=xavier"),
+                0.8,
+                draw([_log10(value) for value in values]),
+            )
+
+
+def find_unscaled_inputs(evidence: Evidence) -> Iterator[Finding]:
+    """Find inputs whose mean or spread is far from 0 and 1."""
+    if not evidence.looks:
+        return
+    facts = evidence.looks[0].get("input") or {}
+    if not _has_large_input(evidence):
+        return
+    yield Finding(
+        "unscaled-inputs",
+        f"The inputs have mean {number(facts['mean'])} and standard deviation {number(facts['std'])}; the largest is "
+        f"{number(facts['largest'])}.",
+        "Nets expect inputs of about mean 0 and deviation 1. Large inputs make gradients large, or saturate the first "
+        "layer.",
+        (),
+        0.8 if not _learns(evidence) else 0.6,
+    )
+
+
+def find_normalisation_faults(evidence: Evidence) -> Iterator[Finding]:
+    """Find batch normalisation over a few items, or with fixed statistics in training."""
+    if not evidence.looks:
+        return
+    look = evidence.looks[-1]
+    layers = {name: facts for name, facts in (look.get("layers") or {}).items() if "training" in facts}
+    if not layers:
+        return
+    fixed = [name for name, facts in layers.items() if facts.get("training") is False]
+    if fixed:
+        yield Finding(
+            "normalisation-in-evaluation-mode",
+            f"{len(fixed)} of {len(layers)} batch normalisations use fixed statistics in training ({fixed[0]}).",
+            "Their averages are not learned from these data. That is right for a frozen part, and wrong elsewhere.",
+            (),
+            0.6,
+        )
+    fewest = min(layers.items(), key=lambda entry: entry[1].get("items", 1 << 30))
+    batch_size = evidence.setting("trainer.batch_size")
+    accumulation = evidence.setting("learner.accumulation") or 1
+    per_update = int(batch_size) // int(accumulation) if isinstance(batch_size, int) else None
+    if fewest[1].get("items", 1 << 30) < LEAST_BATCH or (per_update is not None and per_update < 4):
+        yield Finding(
+            "normalisation-of-tiny-batches",
+            f"Batch normalisation ({fewest[0]}) averages over batches of {per_update} items.",
+            "The averages of so few items are noise, and evaluation uses other averages. Larger batches help.",
+            ("trainer.batch_size=32", "learner.accumulation=1"),
+            0.7,
+        )
+
+
+def find_unused_parts(evidence: Evidence) -> Iterator[Finding]:
+    """Find trained weights that never get a gradient, and weights that no update changes."""
+    late = [look for look in evidence.looks if look.get("step", 0) >= 0][-3:]
+    if not late:
+        return
+    unused = set(late[0].get("unused") or [])
+    for look in late[1:]:
+        unused &= set(look.get("unused") or [])
+    if unused:
+        names = sorted(unused)
+        more = " ..." if len(names) > 4 else ""
+        yield Finding(
+            "unused-parts",
+            f"{len(names)} weights get no gradient: {', '.join(names[:4])}{more}.",
+            "The loss does not depend on them. A part of the model is not used, or is cut off (detach, no_grad).",
+            (),
+            0.8,
+        )
+    still = set.intersection(*(_unmoved_weights(look) for look in late))
+    if still and len(late) > 1 and (evidence.lr or 0) > 0:
+        names = sorted(still)
+        yield Finding(
+            "weights-that-never-move",
+            f"{len(names)} weights have a gradient and never change: {', '.join(names[:4])}.",
+            "The optimizer was not given these weights, or its rate for them is zero.",
+            (),
+            0.85,
+        )
+
+
+def find_frozen_parts(evidence: Evidence) -> Iterator[Finding]:
+    """Find a model that is mostly frozen although its weights were not trained before."""
+    n_parameters = evidence.summary.get("parameters")
+    n_trainable = evidence.summary.get("trainable")
+    model = evidence.setting("model") or evidence.setting("learner.model") or {}
+    if not n_parameters or not n_trainable or not isinstance(model, Mapping):
+        return
+    is_pretrained = "pretrained" in str(model.get("_target_", "")) or "weights" in model or evidence.setting("vectors")
+    is_transfer = "Transfer" in str(evidence.procedure.get("_target_", ""))
+    if n_trainable < 0.5 * n_parameters and not is_pretrained and not is_transfer:
+        yield Finding(
+            "frozen-parts",
+            f"{n_trainable:,} of {n_parameters:,} weights are trained; the others keep their random initial values.",
+            "Frozen layers make sense only where their weights were trained before.",
+            (),
+            0.75,
+        )
+
+
+# -- shared ---------------------------------------------------------------------------------------------------------
+
+
+def _unmoved_weights(look: Mapping[str, Any]) -> set[str]:
+    """Return the names of weights with a gradient that the update did not change."""
+    names = set()
+    for name, facts in (look.get("weights") or {}).items():
+        has_gradient = (facts.get("gradient") or 0) > 0 and (facts.get("weight") or 0) > 0
+        if has_gradient and facts.get("change") == 0:
+            names.add(name)
+    return names
+
+
+def _profile(evidence: Evidence, look: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """Return (weight name, root mean square of its gradient) in the order of the model, without embeddings."""
+    layers = look.get("layers") or {}
+    found = []
+    for name, facts in evidence.matrices(look):
+        kind = (layers.get(name.rpartition(".")[0]) or {}).get("type", "")
+        if facts.get("gradient") is not None and kind != "Embedding":
+            found.append((name, float(facts["gradient"])))
+    return found
+
+
+def _spreads(look: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """Return (layer, standard deviation of its output) of linear layers and convolutions."""
+    found = []
+    for name, facts in (look.get("layers") or {}).items():
+        is_linear = str(facts.get("type", "")).startswith(("Linear", "Conv"))
+        if is_linear and facts.get("std") is not None:
+            found.append((name, float(facts["std"])))
+    return found
+
+
+def _has_large_input(evidence: Evidence) -> bool:
+    facts = evidence.looks[0].get("input") if evidence.looks else None
+    if not facts or facts.get("std") is None:
+        return False
+    scale = max(abs(facts["mean"]), facts["std"])
+    return scale > 8 or (0 < scale < 0.01)
+
+
+def _learns(evidence: Evidence) -> bool:
+    """Whether the training is clearly better than chance. Then unusual numbers of a layer are no disease."""
+    chance = evidence.chance_loss
+    if len(evidence.losses) < 10:
+        return False
+    last = median(evidence.losses[-max(3, len(evidence.losses) // 10) :])
+    if chance and evidence.is_classification:
+        return last < 0.8 * chance
+    first = median(evidence.losses[:3])
+    return last < 0.5 * first
+
+
+def _log10(value: float) -> float:
+    return math.log10(value) if value > 0 else -30.0

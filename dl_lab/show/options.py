@@ -1,0 +1,39 @@
+"""The command line of the verbs: a parser whose help has colours, and options that several verbs share."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from dl_lab import project
+from dl_lab.show.colours import emphasise, paint
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose help has bold headings and coloured flags on a terminal. It takes no abbreviated flags."""
+
+    def __init__(self, *args: object, **settings: object) -> None:
+        # The type checker cannot see that these are ArgumentParser's own arguments.
+        super().__init__(*args, **{"allow_abbrev": False, **settings})  # pyright: ignore[reportArgumentType]
+
+    def format_help(self) -> str:
+        """Return the help, with headings in bold and the names of arguments in colour."""
+        return emphasise(super().format_help())
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and the error, and end with status 2."""
+        self.print_usage(sys.stderr)
+        self.exit(2, f"{self.prog}: {paint('error', 'red', sys.stderr)}: {message}\n")
+
+
+def add_outputs(parser: argparse.ArgumentParser) -> None:
+    """Add --outputs, the folder of all runs: the project's, else `outputs`."""
+    parser.add_argument(
+        "--outputs",
+        type=Path,
+        default=project.outputs(),
+        metavar="DIR",
+        help="the folder in which the runs lie (default: outputs)",
+    )

@@ -1,0 +1,1 @@
+"""Run the jobs of a sweep on this machine, through SLURM, or through Ray."""

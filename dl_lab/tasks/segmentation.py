@@ -1,0 +1,73 @@
+"""Semantic segmentation: a class for each pixel, by cross-entropy; measured by intersection over union."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dl_lab.tasks.inputs import predict
+from dl_lab.types import Batch, Metrics, Ratio, Tally
+
+
+@dataclass(slots=True)
+class Overlap:
+    """Pixel counts by (true class, predicted class): an integer matrix (n_classes, n_classes)."""
+
+    counts: Tensor
+
+    def __add__(self, other: Overlap) -> Overlap:
+        return Overlap(self.counts + other.counts)
+
+    def values(self, name: str) -> Metrics:
+        """Return intersection over union, a mean over the classes that occur or are predicted."""
+        counts = self.counts.double().cpu()
+        union = counts.sum(dim=0) + counts.sum(dim=1) - counts.diagonal()
+        known = union > 0
+        if not known.any():
+            return {name: 0.0}
+        return {name: float((counts.diagonal()[known] / union[known]).mean())}
+
+
+class Segmentation:
+    """Logits (batch, n_classes, height, width) against labels (batch, height, width).
+
+    The loss is the mean over the labelled pixels. Metrics: `accuracy` of the pixels, and `iou`, the mean over the
+    classes of intersection over union of all pixels of the split. If the model returns a mapping (as torchvision's
+    models do), the logits are its entry "out".
+
+    Args:
+        ignored: The label of pixels that do not count.
+    """
+
+    def __init__(self, ignored: int = 255) -> None:
+        self.ignored = ignored
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tally]:
+        """Return the cross-entropy, and the tally of loss and pixel accuracy."""
+        logits, y = self._predict(model, batch)
+        return self._judge(logits, y)
+
+    def measure(self, model: nn.Module, batch: Batch) -> Tally:
+        """Return the tally of loss, pixel accuracy and intersection over union."""
+        logits, y = self._predict(model, batch)
+        _, tally = self._judge(logits, y)
+        known = y != self.ignored
+        n_classes = logits.shape[1]
+        pairs = y[known] * n_classes + logits.argmax(dim=1)[known]
+        counts = torch.bincount(pairs, minlength=n_classes**2).view(n_classes, n_classes)
+        return {**tally, "iou": Overlap(counts)}
+
+    def _judge(self, logits: Tensor, y: Tensor) -> tuple[Tensor, Tally]:
+        known = y != self.ignored
+        size = known.sum()
+        total = F.cross_entropy(logits, y, ignore_index=self.ignored, reduction="sum")
+        correct = ((logits.argmax(dim=1) == y) & known).sum()
+        return total / size.clamp(min=1), {"loss": Ratio(total.detach(), size), "accuracy": Ratio(correct, size)}
+
+    @staticmethod
+    def _predict(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        output, y = predict(model, batch)
+        return (output["out"] if isinstance(output, dict) else output), y

@@ -1,0 +1,302 @@
+"""The examination of a trained model and its data at the end of a fit: facts that the doctor cannot read from curves.
+
+Every check runs in evaluation mode and keeps the state of the random generators. Nothing here changes a weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from dl_lab.datasets.batches import TensorSplit
+from dl_lab.datasets.dataset import Dataset
+from dl_lab.datasets.text.tokens import TokenSplit
+from dl_lab.tasks.inputs import LABELS, split_labels
+from dl_lab.training.learners import GradientLearner
+from dl_lab.types import Batch, Learner, Split, columns_of
+
+ITEMS = 256  # items of each split, for the checks that compare splits
+ITEMS_TRIED = 64  # validation items, for the checks of the model
+PROJECTIONS = 32  # numbers that stand for one item
+SCREENED = 32  # values of an item that are compared first
+MOST_VALUES = 20_000_000  # numbers of a split that is searched for repeated items; a larger one takes too long
+Facts: TypeAlias = dict[str, object]  # plain values by name, as vitals.jsonl holds them
+DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
+
+
+def examine(learner: Learner, dataset: Dataset, n_seen: int) -> Facts:
+    """Check a trained learner and its data.
+
+    Args:
+        learner: The learner. Its model is checked if it trains a torch model by gradient (`GradientLearner`).
+        dataset: All items, also where several processes share them. Only splits in memory are read.
+        n_seen: How many items the training has learned from, repetitions included. The model is tried on a two
+            hundredth of that, at most ITEMS_TRIED items, so that the examination takes a small part of the time.
+
+    Returns:
+        Plain values by name; a check that does not apply is left out.
+    """
+    found: Facts = {}
+    if not all(isinstance(split, TensorSplit | TokenSplit) for split in (dataset.train, dataset.val, dataset.test)):
+        return found
+    devices: list[torch.device] = []
+    if isinstance(learner, GradientLearner) and learner.device.type == "cuda":
+        devices.append(learner.device)
+    with torch.random.fork_rng(devices), torch.no_grad():
+        found |= _describe_labels(dataset)
+        found |= _compare_splits(dataset)
+        if isinstance(learner, GradientLearner):
+            found |= _check_evaluation(learner, dataset.val, max(2, min(ITEMS_TRIED, n_seen // 200)))
+    return found
+
+
+def _describe_labels(dataset: Dataset) -> Facts:
+    """Return the counts of class labels, or the variance of the numbers to predict."""
+    counts: dict[str, list[int]] = {}
+    for name, split in (("train", dataset.train), ("val", dataset.val)):
+        target = _find_target(next(iter(split.batches(min(len(split), 2 * ITEMS)))))
+        if target is None:
+            return {}
+        if target.is_floating_point():
+            return {"target_variance": float(target.float().var(unbiased=False))}
+        if target.dim() != 1 or target.numel() == 0 or int(target.min()) < 0:
+            return {}
+        counts[name] = torch.bincount(target.cpu()).tolist()
+    return {"labels": counts}
+
+
+def _find_target(batch: Batch) -> Tensor | None:
+    if isinstance(batch, Mapping):
+        return next((batch[name] for name in LABELS if name in batch), None)
+    return getattr(batch, "y", None)
+
+
+def _find_input(batch: Batch) -> Tensor:
+    """Return the first column that the model takes."""
+    return columns_of(split_labels(batch)[0])[0]
+
+
+# -- the model in evaluation mode ---------------------------------------------------------------------------------
+
+
+def _check_evaluation(learner: GradientLearner, split: Split, n_items: int) -> Facts:
+    if learner.forward is not learner.model:  # a compiled model, or a part of one
+        return {}
+    batch = next(iter(split.batches(min(len(split), n_items))))
+    output = capture_output(learner, batch)
+    dropouts = [name for name, module in learner.model.named_modules() if isinstance(module, DROPOUTS)]
+    active = [name for name in dropouts if learner.model.get_submodule(name).training]
+    found: Facts = {"dropout_in_evaluation": active}
+    found |= _describe_code(output)
+    found |= _describe_attention(learner.model, batch)
+    mask = getattr(batch, "mask", None)
+    if isinstance(mask, Tensor) and mask.dtype == torch.bool and not batch.x.is_floating_point():
+        found |= _change_padding(learner, batch, output)
+    return found
+
+
+def capture_output(learner: GradientLearner, batch: Batch) -> object:
+    """Return the output of the model while the learner evaluates a batch.
+
+    The task knows which columns of the batch the model takes.
+
+    Returns:
+        The output of the first call; None where the task does not call the model itself.
+    """
+    outputs: list[object] = []
+    handle = learner.model.register_forward_hook(lambda module, arguments, output: outputs.append(output))
+    try:
+        learner.evaluate(batch)
+    finally:
+        handle.remove()
+    return outputs[0] if outputs else None
+
+
+def _describe_code(output: object) -> Facts:
+    """Return the KL divergence of each latent unit of a variational autoencoder, in nats: its mean over the batch."""
+    if not isinstance(output, tuple) or len(output) != 3:
+        return {}
+    _, mean, log_variance = output
+    if not isinstance(mean, Tensor) or not isinstance(log_variance, Tensor):
+        return {}
+    if mean.dim() != 2 or mean.shape != log_variance.shape:
+        return {}
+    divergence = -0.5 * (1 + log_variance - mean**2 - log_variance.exp())  # Kingma and Welling 2014, appendix B
+    return {"kl_by_unit": divergence.mean(dim=0).tolist()}
+
+
+def _describe_attention(model: nn.Module, batch: Batch) -> Facts:
+    """Return the entropy of each layer's attention, as a share of the most that the lengths allow.
+
+    A share of 1 is attention that chooses nothing.
+    """
+    read_maps: Callable[[Tensor, Tensor], list[Tensor]] | None = getattr(model, "attention_maps", None)
+    if read_maps is None or not isinstance(getattr(batch, "mask", None), Tensor):
+        return {}
+    most = batch.mask.sum(dim=1).clamp(min=2).log()  # (batch,)
+    shares: list[float] = []
+    maps = read_maps(batch.x, batch.mask)  # a layer: (batch, heads, length, length)
+    for weights in maps:
+        entropy = -(weights * weights.clamp(min=1e-12).log()).sum(dim=-1).mean(dim=1)  # (batch, length)
+        own = (entropy * batch.mask).sum(dim=1) / batch.mask.sum(dim=1).clamp(min=1)
+        shares.append(float((own / most).mean()))
+    return {"attention_entropy": shares}
+
+
+def _change_padding(learner: GradientLearner, batch: Batch, output: object) -> Facts:
+    """Write other tokens into the padding, and return how much the output changes: it must not read the padding."""
+    padding = ~batch.mask
+    if not padding.any() or padding.all():
+        return {}
+    other = torch.where(padding, batch.x.max(), batch.x)
+    if torch.equal(other, batch.x):
+        return {}
+    first = _find_scores(output)
+    second = _find_scores(capture_output(learner, batch._replace(x=other)))
+    if first is None or second is None or first.shape != second.shape:
+        return {}
+    rows = padding.flatten(1).any(dim=1)
+    difference = (first - second)[rows].abs().max() / first.std().clamp(min=1e-8)
+    return {"padding_effect": float(difference)}
+
+
+def _find_scores(output: object) -> Tensor | None:
+    """Return the scores (batch, classes) of a classifier; None for other outputs."""
+    if isinstance(output, Tensor) and output.is_floating_point() and output.dim() == 2:
+        return output.float()
+    return None
+
+
+# -- the splits beside each other -----------------------------------------------------------------------------------
+
+
+def _compare_splits(dataset: Dataset) -> Facts:
+    """Return how well a small classifier tells train from validation, and how many test items are also in train."""
+    first = next(iter(dataset.train.batches(min(len(dataset.train), ITEMS_TRIED))))
+    target = _find_target(first)
+    if target is None or target.is_floating_point():  # windows of a series overlap and drift
+        return {}
+    found: Facts = {}
+    x = _find_input(first)
+    if x.is_floating_point():
+        train = _sample(dataset.train)
+        val = _sample(dataset.val)
+        if min(len(train), len(val)) >= 32:
+            found["train_or_val_auc"] = separability(train, val)
+    if isinstance(dataset.train, TensorSplit) and isinstance(dataset.test, TensorSplit):
+        found["test_in_train"] = count_equal_rows(_find_input(dataset.train.columns), _find_input(dataset.test.columns))
+    elif len(dataset.train) * x[0].numel() <= MOST_VALUES:
+        found["test_in_train"] = count_repeats(_read_keys(dataset.train), _read_keys(dataset.test))
+    return found
+
+
+def _sample(split: Split) -> Tensor:
+    """Return a few numbers for each of about ITEMS items, spread over the split: (items, features) float64."""
+    every = max(1, len(split) // ITEMS)
+    if isinstance(split, TensorSplit):
+        return _summarise_items(_find_input(split.select(torch.arange(0, len(split), every)))).cpu()
+    rows: list[Tensor] = []
+    offset = 0
+    for batch in split.batches(1024):
+        x = _find_input(batch)
+        rows.append(_summarise_items(x[(-offset) % every :: every]).cpu())
+        offset += len(x)
+    return torch.cat(rows)
+
+
+def _summarise_items(x: Tensor) -> Tensor:
+    flat = x.flatten(1).float()
+    projected = flat @ _draw_directions(flat.shape[1], PROJECTIONS, torch.float32).to(flat.device)
+    mean = flat.mean(dim=1, keepdim=True)
+    spread = torch.linalg.vector_norm(flat - mean, dim=1, keepdim=True) / flat.shape[1] ** 0.5
+    extremes = [flat.amin(dim=1, keepdim=True), flat.amax(dim=1, keepdim=True)]
+    return torch.cat([projected, mean, spread, *extremes], dim=1).double()
+
+
+def _draw_directions(n: int, n_directions: int, dtype: torch.dtype) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(n, n_directions, generator=generator, dtype=dtype) / n**0.5
+
+
+def separability(first: Tensor, second: Tensor) -> float:
+    """Return how well a linear classifier tells two samples apart: the area under its ROC curve on held-out rows.
+
+    Args:
+        first: (n, features).
+        second: (m, features).
+
+    Returns:
+        About 0.5 for two samples of one distribution; 1 where the classifier makes no mistake.
+    """
+    x = torch.cat([first, second])
+    x = (x - x.mean(dim=0)) / x.std(dim=0).clamp(min=1e-9)
+    x = torch.cat([x, torch.ones(len(x), 1, dtype=x.dtype)], dim=1)
+    y = torch.cat([torch.full((len(first),), -1.0), torch.full((len(second),), 1.0)]).double()
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
+    scores = torch.empty(len(x), dtype=torch.float64)
+    for fold in order.chunk(4):
+        fitted = torch.ones(len(x), dtype=torch.bool)
+        fitted[fold] = False
+        ridge = x[fitted].T @ x[fitted] + len(first) * 0.05 * torch.eye(x.shape[1], dtype=x.dtype)
+        scores[fold] = x[fold] @ torch.linalg.solve(ridge, x[fitted].T @ y[fitted])
+    ranks = scores.argsort().argsort().double() + 1
+    n_second = len(second)
+    rank_sum = ranks[y > 0].sum() - n_second * (n_second + 1) / 2
+    return float(rank_sum / (n_second * len(first)))
+
+
+def _read_keys(split: Split) -> Tensor:
+    """Return a number for each item, equal for equal items and hardly ever for others: (items,) int64."""
+    return torch.cat([make_keys(_find_input(batch)) for batch in split.batches(1024)])
+
+
+def make_keys(x: Tensor) -> Tensor:
+    """Return the same number for the same item: (items, ...) -> (items,) int64."""
+    flat = x.flatten(1)
+    directions = _draw_directions(flat.shape[1], 2, torch.float64).to(flat.device)
+    rounded = (flat.double() @ directions).mul_(2**30).round_().long()  # the last bits depend on the batch
+    return (rounded[:, 0] * 1_000_003 + rounded[:, 1]).cpu()
+
+
+def count_equal_rows(train: Tensor, test: Tensor) -> int:
+    """Return how many rows of test are also rows of train, bit for bit.
+
+    Most rows differ in a few of their values already. These values are compared first, and whole rows only if they
+    agree.
+
+    Args:
+        train: (n, ...).
+        test: (m, ...). No row is equal if type or shape differ.
+    """
+    if train.dtype != test.dtype or train.shape[1:] != test.shape[1:] or not len(train) or not len(test):
+        return 0
+    train = train.flatten(1)
+    test = test.flatten(1)
+    n_values = train.shape[1]
+    if n_values > SCREENED:
+        order = torch.randperm(n_values, generator=torch.Generator().manual_seed(0))
+        some = order[:SCREENED].sort().values.to(train.device)
+        train_keys = hash_rows(train.index_select(1, some))
+        test_keys = hash_rows(test.index_select(1, some.to(test.device))).to(train_keys.device)
+        train = train[torch.isin(train_keys, test_keys)]
+        test = test[torch.isin(test_keys, train_keys).to(test.device)]
+    return int(torch.isin(hash_rows(test).to(train.device), hash_rows(train)).sum())
+
+
+def hash_rows(rows: Tensor) -> Tensor:
+    """Return a number for each row, equal for equal bytes and hardly ever for others: (n, values) -> (n,) int64."""
+    n_bytes = rows.shape[1] * rows.element_size()
+    as_bytes = rows.contiguous().view(torch.uint8).view(len(rows), n_bytes)
+    words = nn.functional.pad(as_bytes, (0, -n_bytes % 8)).view(torch.int64)
+    generator = torch.Generator().manual_seed(1)
+    factors = torch.randint(-(2**62), 2**62, (words.shape[1],), generator=generator) * 2 + 1
+    mixed = words ^ (words >> 29)  # so that high bits count, too
+    return (mixed * factors.to(rows.device)).sum(dim=1)
+
+
+def count_repeats(train: Tensor, test: Tensor) -> int:
+    """Return how many of the keys of the test items are also keys of training items."""
+    return int(torch.isin(test, train).sum())

@@ -1,0 +1,171 @@
+"""The state of a fit, and the callbacks that watch it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol
+
+from dl_lab.datasets.dataset import Dataset
+from dl_lab.runs.recorder import Run
+from dl_lab.training.distributed import World
+from dl_lab.types import ConfigError, Learner, Metrics, Tally
+
+
+@dataclass
+class Session:
+    """The state of a fit.
+
+    Callbacks read it. A callback ends the training after the current epoch by setting `stop_reason`.
+
+    Attributes:
+        learner: The learner, on its device.
+        dataset: The data, on the same device. With several processes, this process's part of the data.
+        run: The recorder.
+        max_epochs: Epochs of the whole training.
+        batch_size: Items of a training batch.
+        n_batches: Batches of an epoch.
+        epoch: Finished epochs.
+        batch: Finished batches of the current epoch.
+        step: Updates since the start.
+        tally: The sums of the current epoch so far.
+        best: The best epoch so far: "epoch" (a fraction for a validation within an epoch), "metrics" of the validation
+            by their full names, and "weights", a copy; {} before the first validation.
+        history: The metrics of each finished epoch.
+        samples_per_second: Speed of the current epoch.
+        stop_reason: Why the training ends early; "" as long as it continues.
+        world: The processes that train together.
+        max_steps: The training ends after this many updates; None sets no limit.
+    """
+
+    learner: Learner
+    dataset: Dataset
+    run: Run
+    max_epochs: int
+    batch_size: int
+    n_batches: int
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    tally: Tally = field(default_factory=dict)
+    best: dict[str, Any] = field(default_factory=dict)
+    history: list[Metrics] = field(default_factory=list)
+    samples_per_second: float = 0.0
+    stop_reason: str = ""
+    world: World = field(default_factory=World)
+    max_steps: int | None = None
+
+    @property
+    def n_updates(self) -> int:
+        """Updates of the whole training, if nothing ends it early."""
+        n_updates = self.max_epochs * self.n_batches
+        return n_updates if self.max_steps is None else min(n_updates, self.max_steps)
+
+    @property
+    def whole_dataset(self) -> Dataset:
+        """The data with all items, also where several processes share them; no process waits for another."""
+        return self.dataset.divided(0, 1)
+
+
+Evaluated = Literal["val", "test"]
+
+
+class Callback(Protocol):
+    """Watches a fit. A callback may leave out any method; only the methods that its class defines are called.
+
+    Attributes:
+        imports: Modules that the callback imports only when it needs them. A sweep imports them once for all jobs.
+    """
+
+    imports: ClassVar[Sequence[str]] = ()
+
+    def fit_start(self, session: Session) -> None:
+        """Run before the first update, also of a resumed fit."""
+
+    def update_start(self, session: Session) -> None:
+        """Run before every update; `session.step` updates are done."""
+
+    def update_end(self, session: Session) -> None:
+        """Run after every update; `session.step` counts it. To read a value from the device here slows the training."""
+
+    def progress(self, session: Session) -> None:
+        """Run a few times a second during the training."""
+
+    def evaluation_start(self, session: Session, split: Evaluated) -> None:
+        """Run before a validation, and before the last weights are saved and the test split is judged."""
+
+    def evaluation_end(self, session: Session, split: Evaluated, metrics: Metrics) -> None:
+        """Run after a validation, when the best weights are kept, or after the test. `metrics` has full names."""
+
+    def epoch_end(self, session: Session, metrics: Metrics) -> None:
+        """Run after an epoch's validation and its record; `metrics` has full names ("val/loss")."""
+
+    def fit_end(self, session: Session, tally: Tally, metrics: Metrics) -> None:
+        """Run after the test. `tally` is that of the test split; entries that are added to `metrics` are recorded."""
+
+    def close(self, session: Session) -> None:
+        """Run at the end in any case, also after an error."""
+
+    def state_dict(self) -> dict[str, object]:
+        """Return what an exact continuation needs: tensors and plain types only."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+
+
+HOOKS = (
+    "fit_start",
+    "update_start",
+    "update_end",
+    "progress",
+    "evaluation_start",
+    "evaluation_end",
+    "epoch_end",
+    "fit_end",
+    "close",
+)
+
+
+class Callbacks:
+    """The callbacks of one fit, by name, and the hooks that each of them has."""
+
+    def __init__(self, callbacks: Mapping[str, Callback]) -> None:
+        """Find the hooks.
+
+        Raises:
+            ConfigError: A callback has none of the hooks.
+        """
+        self._callbacks = dict(callbacks)
+        self._hooks: dict[str, list[Callable[..., None]]] = {hook: [] for hook in HOOKS}
+        for name, callback in self._callbacks.items():
+            hooks = [hook for hook in HOOKS if _defines(callback, hook)]
+            if not hooks:
+                raise ConfigError(f"callbacks.{name} has none of the methods of a callback: {', '.join(HOOKS)}.")
+            for hook in hooks:
+                self._hooks[hook].append(getattr(callback, hook))
+
+    def call(self, hook: str, session: Session, *arguments: object) -> None:
+        """Call a hook of every callback that has it, in the order of their names in the config."""
+        for method in self._hooks[hook]:
+            method(session, *arguments)
+
+    def state_dict(self) -> dict[str, object]:
+        """Return the states of the callbacks that have one."""
+        states: dict[str, object] = {}
+        for name, callback in self._callbacks.items():
+            if _defines(callback, "state_dict"):
+                states[name] = callback.state_dict()
+        return states
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Give each callback its state back. One that was added since gets none."""
+        for name, callback in self._callbacks.items():
+            if name in state and _defines(callback, "load_state_dict"):
+                callback.load_state_dict(state[name])
+
+
+def _defines(callback: object, method: str) -> bool:
+    """Return whether a callback's class has a method of its own, not only the protocol's empty one."""
+    own = getattr(type(callback), method, None)
+    return own is not None and own is not getattr(Callback, method)

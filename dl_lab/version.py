@@ -1,0 +1,3 @@
+"""The version of dl-lab."""
+
+__version__ = "0.2.0"

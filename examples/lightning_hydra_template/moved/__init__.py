@@ -1,0 +1,1 @@
+"""The net and the data of the moved project."""

@@ -1,0 +1,111 @@
+"""What the doctor's instruments cost: a whole fit with `callbacks.doctor`, and the same fit without it.
+
+    python scripts/benchmarks/doctor.py [--rounds 5] [--json FILE]
+
+One thread, CPU seconds of `Trainer.fit`: training, validation, records, checkpoint and test. The two take turns. The
+ratio is the median of the pairwise ratios, with the least and the greatest. Both end with the same weights (checked).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch
+from torch import nn
+
+from dl_lab.datasets.dataset import Dataset
+from dl_lab.datasets.images.labelled import generate_arrays, labelled_images
+from dl_lab.models.mlp import MLP
+from dl_lab.models.oct_cnn import PooledCNN
+from dl_lab.models.resnet import resnet18
+from dl_lab.runs.board import NoBoard
+from dl_lab.runs.environment import describe_environment
+from dl_lab.runs.recorder import Run
+from dl_lab.tasks.classification import Classification
+from dl_lab.training.learners import GradientLearner
+from dl_lab.training.trainer import Trainer
+from dl_lab.training.vitals import Vitals
+
+Build = Callable[[], nn.Module]
+# name -> how to build the net, image shape, batch size, training images, epochs
+FITS: dict[str, tuple[Build, tuple[int, int, int], int, int, int]] = {
+    "MLP 64-64-10, batch 64 (250 updates)": (lambda: MLP((1, 8, 8), 10, [64, 64]), (1, 8, 8), 64, 1600, 10),
+    "MLP 784-256-256-10, batch 64 (1,000 updates)": (
+        lambda: MLP((1, 28, 28), 10, [256, 256]),
+        (1, 28, 28),
+        64,
+        6400,
+        10,
+    ),
+    "CNN of OCTMNIST, batch 8 (1,024 updates)": (lambda: PooledCNN((1, 28, 28), 4), (1, 28, 28), 8, 2048, 4),
+    "CNN of OCTMNIST, batch 64 (256 updates)": (lambda: PooledCNN((1, 28, 28), 4), (1, 28, 28), 64, 4096, 4),
+    "ResNet-18, 32x32, batch 8 (100 updates)": (lambda: resnet18((3, 32, 32), 4, "7x7"), (3, 32, 32), 8, 800, 1),
+}
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = [measure(name, options.rounds) for name in FITS]
+    print("| fit | without, s | with / without | least to greatest |\n|---|---|---|---|")
+    for row in rows:
+        print(f"| {row['fit']} | {row['seconds']:.2f} | {row['ratio']:.3f} | {row['least']:.3f} to {row['most']:.3f} |")
+    if options.json:
+        facts = {key: describe_environment([])[key] for key in ("time", "cpu", "cores", "python")}
+        options.json.write_text(json.dumps({"torch": torch.__version__, **facts, "rows": rows}, indent=1) + "\n")
+
+
+def measure(name: str, rounds: int) -> dict[str, Any]:
+    """Time a fit with and without the doctor, in turns, and check that it changes no weight."""
+    build, shape, batch_size, n_images, n_epochs = FITS[name]
+    n_classes = 10 if shape[0] == 1 and shape[1] == 8 else 4
+    arrays = generate_arrays(n_images, shape, n_classes)
+    dataset = labelled_images("noise", arrays, "generated", input_shape=shape, n_classes=n_classes, divisor=255)
+    ratios = []
+    seconds = []
+    for _ in range(rounds):
+        without, weights = fit(build, dataset, batch_size, n_epochs, {})
+        watched, same = fit(build, dataset, batch_size, n_epochs, {"doctor": Vitals()})
+        assert all(torch.equal(weights[key], same[key]) for key in weights), "the doctor changed a weight"
+        ratios.append(watched / without)
+        seconds.append(without)
+    return {
+        "fit": name,
+        "seconds": statistics.median(seconds),
+        "ratio": statistics.median(ratios),
+        "least": min(ratios),
+        "most": max(ratios),
+    }
+
+
+def fit(
+    build: Build, dataset: Dataset, batch_size: int, n_epochs: int, callbacks: dict[str, Any]
+) -> tuple[float, dict[str, torch.Tensor]]:
+    """Train once. Return the CPU seconds and the weights."""
+    torch.manual_seed(0)
+    learner = GradientLearner(build(), Classification(), lambda weights: torch.optim.SGD(weights, lr=0.01))
+    trainer = Trainer(n_epochs, batch_size, device="cpu", callbacks=callbacks)
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run.create(Path(folder) / "run", {}, {}, NoBoard(), {})
+        began = time.process_time()
+        trainer.fit(learner, dataset, run)
+        took = time.process_time() - began
+    return took, {name: weight.clone() for name, weight in learner.weights().items()}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""The Markdown table of families.json: for families.py and for the documentation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+GOALS = {"tuned": 0.97, "notebook": 1.3, "lightning": 1.5}  # the least ratio of each
+MOST_MEMORY = 1.1  # of the tuned loop's
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The table, with the hardware, the date and the command; a ratio that misses its goal is in italics."""
+    others = [name for name in GOALS if any(name in row["ratios"] for row in report["families"].values())]
+    head = [f"{name}, {kind}" for name in others for kind in ("short", "long")]
+    lines = [
+        "| family | " + " | ".join(head) + " | memory | ms: update, epoch, run (dl-lab) | the same (tuned) |",
+        "|---|" + "---|" * (len(head) + 3),
+    ]
+    for name, row in report["families"].items():
+        cells = [_ratio(row, other, kind) for other in others for kind in ("short", "long")]
+        memory = row.get("memory", {}).get("ratio")
+        cells.append("" if memory is None else _marked(f"{memory:.2f}", memory <= MOST_MEMORY))
+        for who in ("dl-lab", "tuned"):
+            cells.append("{update:.2f}, {epoch:.1f}, {run:.0f}".format(**row["costs"][who]))
+        lengths = " and ".join(f"{n:,}" for n in row["samples"])
+        lines.append(f"| {name}, batch {row['batch']}, {lengths} samples | {' | '.join(cells)} |")
+    facts = f"{report['hardware']}, one thread, torch {report['torch']}, {report['date']}: `{report['command']}`"
+    return "\n".join([*lines, "", facts])
+
+
+def _ratio(row: dict[str, Any], other: str, kind: str) -> str:
+    found = row["ratios"].get(other, {}).get(kind)
+    if found is None:
+        return ""
+    text = "{median:.2f} ({least:.2f} to {greatest:.2f})".format(**found)
+    return _marked(text, found["median"] >= GOALS[other])
+
+
+def _marked(text: str, is_met: bool) -> str:
+    return text if is_met else f"*{text}*"

@@ -1,0 +1,72 @@
+"""Loggers: a CSV file, MLflow's local store, W&B offline, and several at once."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from dl_lab.runs.board import Board
+from dl_lab.runs.boards import Boards, CsvBoard
+from dl_lab.runs.recorder import Run
+
+SMALL = ["dataset.source=generated", "dataset.n_generated=100", "model.hidden=[8]", "trainer.max_epochs=2",
+         "trainer.log_steps=1", "callbacks.confusion_matrix=null"]  # fmt: skip
+
+
+def test_every_scalar_is_a_row(execute):
+    folder, metrics = execute(*SMALL, "logger=csv")
+    with open(folder / "scalars.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert set(rows[0]) == {"step", "name", "value"}
+    assert [float(row["value"]) for row in rows if row["name"] == "val/loss"][-1] == metrics["val/loss"]
+    assert len([row for row in rows if row["name"] == "step/loss"]) == 4
+    assert list(folder.glob("events.out.tfevents.*"))
+
+
+def test_a_resumed_run_cuts_the_rows_back(tmp_path):
+    run = Run.create(tmp_path / "run", {}, {}, CsvBoard(), {})
+    run.board.start(run.folder, {}, "")
+    run.board.scalars({"loss": 1.0}, 1)
+    positions = run.positions()
+    run.board.scalars({"loss": 2.0}, 2)
+    run.cut_back(positions)
+    assert (run.folder / "scalars.csv").read_text() == "step,name,value\n1,loss,1.0\n"
+
+
+def test_a_part_of_a_run_has_loggers_with_the_same_settings():
+    class Mine(Board):
+        def __init__(self, colour: str):
+            self.colour = colour
+
+        def another(self):
+            return Mine(self.colour)
+
+    boards = Boards({"mine": Mine("red"), "csv": CsvBoard(), "none": None}).another()
+    assert boards.boards["mine"].colour == "red"  # pyright: ignore[reportAttributeAccessIssue]
+    assert list(boards.boards) == ["mine", "csv"]
+
+
+def test_mlflow_gets_parameters_metrics_and_figures(execute, tmp_path, monkeypatch):
+    mlflow = pytest.importorskip("mlflow", reason="MLflow is not installed")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    store = (tmp_path / "store").as_uri()
+    folder, metrics = execute(*SMALL, "logger=mlflow", f"logger.boards.mlflow.tracking_uri={store}")
+    client = mlflow.MlflowClient(store)
+    experiment = client.get_experiment_by_name("dl-lab")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED" and run.info.run_name == folder.name
+    assert run.data.metrics["val/loss"] == pytest.approx(metrics["val/loss"])
+    assert len(client.get_metric_history(run.info.run_id, "step/loss")) == 4
+    assert run.data.params["optimizer"] == "adam"
+    figures = {item.path for item in client.list_artifacts(run.info.run_id, "figures")}
+    assert figures == {"figures/learning_curves.png", "figures/more_curves.png"}
+
+
+def test_wandb_writes_its_files_offline(execute):
+    pytest.importorskip("wandb", reason="Weights & Biases is not installed")
+    folder, _ = execute(*SMALL, "logger=wandb", "logger.boards.wandb.mode=offline")
+    (written,) = Path(folder).glob("wandb/offline-run-*/*.wandb")
+    assert written.stat().st_size > 0
+    assert (folder / "wandb.json").exists()

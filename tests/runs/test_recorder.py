@@ -1,0 +1,282 @@
+"""A run's folder: never an old one, readable at every instant, and one sentence where it cannot be written."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+
+from dl_lab.runs.board import NoBoard
+from dl_lab.runs.environment import describe_environment
+from dl_lab.runs.files import read_json, read_losses, read_records, to_json, write_atomic
+from dl_lab.runs.recorder import Run
+from dl_lab.types import Interrupted
+
+SMOKE = [
+    "dataset.source=generated",
+    "dataset.n_generated=64",
+    "trainer.max_epochs=40",
+    "hydra.run.dir=run",
+    "threads=1",
+]
+
+
+@pytest.fixture
+def run(tmp_path) -> Run:
+    return Run.create(tmp_path / "run", {".hydra/overrides.yaml": "[]"}, {"a": 1}, NoBoard(), {"host": "x"})
+
+
+# -- the folder ---------------------------------------------------------------------------------------------------
+
+
+def test_an_older_runs_folder_is_refused_and_untouched(lab, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.jsonl").write_text("old")
+    done = lab(*SMOKE)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("dl-lab: run exists already") and len(done.stderr.splitlines()) == 1
+    assert [(path.name, path.read_text()) for path in (tmp_path / "run").iterdir()] == [("metrics.jsonl", "old")]
+
+
+@pytest.mark.parametrize("folder", ["outputs/2026/run", "outputs"])
+def test_a_file_in_the_place_of_the_outputs_folder_is_one_sentence(lab, tmp_path, folder):
+    """A file stands for a folder without permission to write, because root may write everywhere."""
+    (tmp_path / "outputs").write_text("a file")
+    done = lab(*SMOKE, f"hydra.run.dir={folder}")
+    assert done.returncode == 1
+    assert done.stderr.startswith("dl-lab: ") and folder in done.stderr and len(done.stderr.splitlines()) == 1
+    assert (tmp_path / "outputs").read_text() == "a file"
+
+
+def test_config_and_environment_are_written_before_any_work(run):
+    assert (run.folder / ".hydra" / "overrides.yaml").read_text() == "[]"
+    assert read_json(run.folder / "env.json") == {"host": "x"}
+
+
+def test_an_interruption_right_after_the_first_status_is_recorded(run, monkeypatch):
+    def interrupted(thread):
+        assert read_json(run.folder / "status.json")["state"] == "running"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt), run.recording():
+        pytest.fail("the work began")
+    assert read_json(run.folder / "status.json")["state"] == "interrupted"
+
+
+def test_a_run_for_another_process_is_queued(tmp_path):
+    run = Run.create(tmp_path / "run", {}, {}, NoBoard(), {}, queued=True)
+    assert read_json(run.folder / "status.json")["state"] == "queued"
+
+
+def test_the_environment_names_what_a_result_depends_on():
+    facts = describe_environment(["dl-lab", "a=b c"])
+    assert facts["command"] == "dl-lab 'a=b c'"
+    assert facts["packages"]["torch"].startswith("2.")
+    assert facts["cores"] >= 1 and facts["cpu"] and facts["python"].startswith("3.")
+
+
+def test_uncommitted_changes_are_kept_without_secrets(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    for name in ("model.py", "my.env", "api_secret.txt"):
+        Path(name).write_text("before\n")
+    subprocess.run([*git, "add", "-A"], check=True)
+    subprocess.run([*git, "commit", "-qm", "first"], check=True)
+    for name in ("model.py", "my.env", "api_secret.txt"):
+        Path(name).write_text("after\n")
+    facts = describe_environment(["dl-lab"])
+    assert facts["git"]["dirty"] and len(facts["git"]["sha"]) == 40
+    assert "model.py" in facts["diff"] and "my.env" not in facts["diff"] and "api_secret" not in facts["diff"]
+
+
+# -- a life -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("raised", "state"), [(None, "done"), (Interrupted("x"), "interrupted"), (ValueError("x"), "failed")]
+)
+def test_the_status_says_how_the_run_ended(run, raised, state):
+    def work() -> None:
+        with run.recording():
+            assert read_json(run.folder / "status.json")["state"] == "running"
+            if raised is not None:
+                raise raised
+
+    if raised is None:
+        work()
+    else:
+        with pytest.raises(type(raised)):
+            work()
+    status = read_json(run.folder / "status.json")
+    assert status["state"] == state
+    assert ("error" in status) == (state == "failed")
+    assert status["pid"] == os.getpid() and status["started"] <= status["ended"]
+
+
+def test_facts_of_a_status_survive_its_heartbeat(run):
+    """Two threads write the status. Neither may undo what the other has written."""
+    threads = [threading.Thread(target=run.set_status, args=("running",), kwargs={f"fact{i}": i}) for i in range(30)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    status = read_json(run.folder / "status.json")
+    assert {key: status[key] for key in status if key.startswith("fact")} == {f"fact{i}": i for i in range(30)}
+
+
+# -- records ------------------------------------------------------------------------------------------------------
+
+
+def test_values_and_timings_go_to_files_of_their_own(run):
+    run.log({"loss": 0.5}, step=3, epoch=1, timings={"speed": 9.0})
+    run.log({"loss": float("nan")}, step=4, epoch=1)
+    assert (run.folder / "metrics.jsonl").read_text() == (
+        '{"epoch": 1, "step": 3, "loss": 0.5}\n{"epoch": 1, "step": 4, "loss": null}\n'
+    )
+    assert read_records(run.folder / "timings.jsonl")[0]["speed"] == 9.0
+    assert [record["loss"] for record in run.records()] == [0.5, None]
+
+
+def test_a_record_cut_short_by_a_kill_is_left_out(run):
+    run.log({"loss": 0.5}, 1, 1)
+    with open(run.folder / "metrics.jsonl", "a") as file:
+        file.write('{"epoch": 1, "st')
+    assert len(run.records()) == 1
+
+
+def test_tables_hold_every_column_of_every_row(run):
+    path = run.table("pairs", [{"a": 1, "b": "x, y"}, {"a": 2, "c": 3}])
+    assert list(csv.DictReader(path.read_text().splitlines())) == [
+        {"a": "1", "b": "x, y", "c": ""},
+        {"a": "2", "b": "", "c": "3"},
+    ]
+
+
+def test_a_figure_is_kept_with_its_rows(run):
+    from dl_lab.show import plots
+
+    rows = [{"epoch": i, "loss": 1 / i} for i in (1, 2, 3)]
+    path = run.figure("curve", plots.curves(rows, "epoch", "Loss"), rows)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert len((run.folder / "tables" / "curve.csv").read_text().splitlines()) == 4
+
+
+def test_json_is_strict():
+    values = {"a": float("inf"), "b": [float("nan"), 1.5], "c": {"d": (1, "x")}}
+    assert json.loads(to_json(values)) == {"a": None, "b": [None, 1.5], "c": {"d": [1, "x"]}}
+
+
+def test_indented_json_is_strict_too():
+    facts = {"state": "done", "lists": [1, [2, math.nan]], "dataset": {"sizes": {"train": 5}}, "none": {}}
+    text = to_json(facts, indent=1)
+    assert json.loads(text) == {**facts, "lists": [1, [2, None]]}
+    assert ' "state": "done",' in text.splitlines()
+
+
+def test_json_takes_any_mapping_and_sequence_and_turns_the_rest_into_text():
+    plain = {"a": MappingProxyType({"b": range(2)}), "c": Path("x"), "d": b"y"}
+    for more in ({}, {"n": float("nan")}, {(1, 2): 3}):  # also where it has to be gone through
+        found = json.loads(to_json({**plain, **more}))
+        assert {key: found[key] for key in plain} == {"a": {"b": [0, 1]}, "c": "x", "d": "b'y'"}
+
+
+def test_cutting_back_removes_the_records_after_a_checkpoint(run):
+    run.log({"loss": 1.0}, 1, 1)
+    positions = run.positions()
+    run.log({"loss": 2.0}, 2, 2, timings={"speed": 1.0})
+    run.cut_back(positions)
+    assert [record["loss"] for record in run.records()] == [1.0]
+    assert not (run.folder / "timings.jsonl").exists()
+
+
+def test_records_are_readable_at_once_and_nothing_stays_open(run):
+    held = set(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else set()
+    with run.recording(), run.part("first") as part:
+        for step in (1, 2):
+            run.losses([step / 2])
+            run.log({"loss": 1.0}, step, 1)
+            part.log({"loss": 1.0}, step, 1)
+            assert read_losses(run.folder) == [0.5, 1.0][:step]
+            assert [len(run.records()), len(part.records())] == [step, step]
+        positions = run.positions()
+        run.losses([2.0])
+        run.cut_back(positions)
+        run.losses([3.0])
+        assert read_losses(run.folder) == [0.5, 1.0, 3.0]
+    assert not held or set(os.listdir("/proc/self/fd")) <= held
+
+
+def test_readers_never_see_a_half_written_file(tmp_path):
+    """One thread writes a file again and again, another reads it. It always finds one of the two whole texts."""
+    path, texts, stop, wrong = tmp_path / "file", ("a" * 50_000, "b" * 70_000), threading.Event(), []
+    write_atomic(path, texts[0])
+
+    def read() -> None:
+        while not stop.is_set():
+            if path.read_text() not in texts:
+                wrong.append(path.read_text()[:10])
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for i in range(60):
+        write_atomic(path, texts[i % 2])
+    stop.set()
+    reader.join()
+    assert not wrong
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+# -- a full disk --------------------------------------------------------------------------------------------------
+
+
+def in_little_room(folder: Path, kilobytes: int, *command: str) -> subprocess.CompletedProcess:
+    """Run a command in a file system of that size: a tmpfs in a mount namespace of its own."""
+    folder.mkdir()
+    mount = f'mount -t tmpfs -o size={kilobytes}k tmpfs {folder} && cd {folder} && exec "$@"'
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    unshare = ["unshare", "--mount", "--map-root-user"]
+    if shutil.which("unshare") is None or subprocess.run([*unshare, "true"], capture_output=True).returncode != 0:  # noqa: PLW1510
+        pytest.skip("this machine gives no mount namespace for a small file system")
+    return subprocess.run(
+        [*unshare, "sh", "-c", mount + "; status=$?; exit $status", "sh", *command],
+        capture_output=True, text=True, check=False, env=environment, timeout=120,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kilobytes", [60, 400, 2000])
+def test_a_full_disk_is_one_sentence(tmp_path, kilobytes):
+    """The disk is full at the first files, at the first checkpoint, and in the middle of the training."""
+    command = [sys.executable, "-m", "dl_lab", *SMOKE, "trainer.checkpoint_seconds=0", "trainer.log_steps=1"]
+    done = in_little_room(tmp_path / "disk", kilobytes, *command)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("dl-lab: Cannot write") and "No space left on device" in last, done.stderr
+
+
+def test_a_limit_on_the_size_of_files_is_one_sentence(tmp_path):
+    """The weights are larger than the limit on the size of files. A quota behaves in the same way."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+
+    done = subprocess.run(
+        [sys.executable, "-m", "dl_lab", *SMOKE],
+        cwd=tmp_path, preexec_fn=limit, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "dl-lab: Cannot write" in done.stderr and "File too large" in done.stderr
+    assert read_json(tmp_path / "run" / "status.json")["state"] == "failed"

@@ -1,0 +1,442 @@
+"""The doctor: its instruments change no bit, its rules find each disease and no other, and the verb prints them."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from dl_lab import cli
+from dl_lab.datasets.images.labelled import labelled_images
+from dl_lab.runs.files import read_records
+from dl_lab.show.doctor.diagnose import RULES, apply_rules, describe_scope, diagnose
+from dl_lab.show.doctor.evidence import VITALS_FILE, Evidence, find_fits, read_evidence
+from dl_lab.show.doctor.findings import draw
+from dl_lab.training import vitals
+from dl_lab.training.examination import count_equal_rows, count_repeats, make_keys, separability
+from dl_lab.training.layer_watch import LayerWatch
+from dl_lab.training.vitals import LEAST_UPDATES, choose_steps, waiting_share
+from dl_lab.types import Diverged, Interrupted
+
+pytestmark = pytest.mark.xdist_group("doctor")  # its tests share two runs
+
+MLP = ("dataset=digits", "model=mlp", "model.hidden=[32,32]", "trainer.max_epochs=10", "logger=none")
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "doctor.md"
+
+
+def evidence(**facts) -> Evidence:
+    """A finished, healthy classification of ten equal classes, with some facts changed."""
+    losses = facts.pop("losses", [2.3 * 0.98**i for i in range(200)])
+    val = facts.pop("val", [0.4, 0.3, 0.25, 0.22, 0.215, 0.213])
+    accuracy = facts.pop("accuracy", [0.9] * len(val))
+    summary = {"steps": len(losses), "epochs": len(val), "parameters": 100, "trainable": 100, "stop_reason": ""}
+    counts = {split: {str(i): 100 for i in range(10)} for split in ("train", "val", "test")}
+    dataset = {"class_counts": facts.pop("counts", counts), "sizes": {"train": 1000, "val": 1000, "test": 1000}}
+    train = facts.pop("train", val)
+    history = [
+        {"train/loss": t, "train/accuracy": a, "val/loss": v, "val/accuracy": a, "val/balanced_accuracy": a}
+        for t, v, a in zip(train, val, accuracy, strict=True)
+    ]
+    config = {
+        "procedure": {
+            "learner": {
+                "model": {},
+                "optimizer": {"_target_": "torch.optim.Adam", "lr": 0.001},
+                "task": {"_target_": "dl_lab.tasks.classification.Classification"},
+            },
+            "trainer": {"batch_size": 64},
+            **facts.pop("procedure", {}),
+        }
+    }
+    return Evidence(
+        folder=Path("run"),
+        state="done",
+        config=config,
+        status={},
+        summary={**summary, "dataset": dataset, **facts.pop("summary", {})},
+        history=history,
+        losses=losses,
+        looks=facts.pop("looks", [look()]),
+        examination=facts.pop("examination", {}),
+        **facts,
+    )
+
+
+def look(step: int = 0, gradients=(0.01, 0.02, 0.03, 0.02), change: float = 1e-4, **more) -> dict:
+    names = [f"{i}.weight" for i in range(len(gradients))]
+    weights = {
+        name: {"gradient": gradient, "weight": 0.1, "change": change}
+        for name, gradient in zip(names, gradients, strict=True)
+    }
+    layers = {str(i): {"type": "Linear", "std": 1.0} for i in range(len(gradients))}
+    return {"kind": "look", "step": step, "weights": weights, "layers": layers | more.pop("layers", {}), **more}
+
+
+def run_command(*words: str) -> int:
+    return cli.main(list(words))
+
+
+def names(found: Evidence) -> set[str]:
+    return {finding.name for finding in apply_rules(found)}
+
+
+FLAT = [2.31] * 200
+CHANCE = {"losses": FLAT, "val": [2.3] * 6, "accuracy": [0.1] * 6}
+TINY = look(change=1e-8)
+
+CASES = {
+    "diverging": {"losses": [2.3] * 20 + [math.inf] * 5},
+    "learning-rate-too-high": {"losses": [2.3, 40.0, 30.0, *FLAT]},
+    "plateau-at-chance": CHANCE,
+    "wrong-sign-or-order": {"accuracy": [0.01] * 6},
+    "accuracy-of-the-majority": {
+        "counts": {split: {"0": 900, "1": 100} for split in ("train", "val")},
+        "accuracy": [0.9] * 6,
+        "losses": [0.33] * 200,
+    },
+    "learning-rate-too-low": {**CHANCE, "looks": [TINY]},
+    "overfitting": {"train": [2.0, 1.0, 0.5, 0.2, 0.1, 0.05], "val": [2.0, 1.0, 1.1, 1.3, 1.6, 2.0]},
+    "training-too-short": {"val": [2.0, 1.6, 1.2, 0.9]},
+    "schedule-longer-than-training": {
+        "procedure": {"learner": {"scheduler": {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR", "T_max": 99}}}
+    },
+    "early-stopping-too-early": {
+        **{"losses": FLAT, "val": [2.3, 2.299], "accuracy": [0.1, 0.12]},
+        "summary": {"stop_reason": "val/loss did not improve for 1 epochs"},
+        "procedure": {"trainer": {"callbacks": {"early_stopping": {"patience": 1}}}},
+    },
+    "underfitting": {"train": [1.9] * 9, "val": [1.9] * 9, "accuracy": [0.25] * 9, "losses": [1.9] * 200},
+    "vanishing-gradients": {"losses": FLAT, "looks": [look(gradients=(1e-9, 1e-7, 1e-5, 1e-2))]},
+    "exploding-gradients": {"looks": [look(gradients=(1e5, 10.0, 1.0))]},
+    "dying-relus": {
+        "looks": [
+            look(layers={"r": {"type": "ReLU", "dead": 0.0, "n_items": 64}}),
+            look(150, layers={"r": {"type": "ReLU", "dead": 0.95, "n_items": 64}}),
+        ]
+    },
+    "saturated-activations": {
+        "losses": FLAT,
+        "looks": [look(layers={"s": {"type": "Tanh", "saturated": 0.9}, "t": {"type": "Linear"}})],
+    },
+    "bad-initialisation": {"losses": [30.0, *FLAT[:40]]},
+    "unscaled-inputs": {"looks": [look(input={"mean": 90.0, "std": 60.0, "largest": 255.0})]},
+    "normalisation-of-tiny-batches": {
+        "looks": [look(layers={"n": {"type": "BatchNorm2d", "training": True, "items": 64}})],
+        "procedure": {"trainer": {"batch_size": 2}},
+    },
+    "normalisation-in-evaluation-mode": {
+        "looks": [look(layers={"n": {"type": "BatchNorm2d", "training": False, "items": 640}})]
+    },
+    "unused-parts": {"looks": [look(unused=["head.weight"])]},
+    "weights-that-never-move": {"looks": [look(change=0.0), look(150, change=0.0)]},
+    "frozen-parts": {"summary": {"trainable": 10}},
+    "softmax-twice": {
+        "looks": [look(step, output={"n": 10, "sums_to_one": True, "least": 0.0, "greatest": 0.9}) for step in (0, 99)]
+    },
+    "constant-labels": {"examination": {"labels": {"train": [0, 0, 1000]}}},
+    "labels-off-by-one": {"examination": {"labels": {"train": [0, 500, 500]}}, "looks": [look(output={"n": 3})]},
+    "shifted-validation": {"examination": {"train_or_val_auc": 0.97}},
+    "test-items-in-train": {"examination": {"test_in_train": 200}},
+    "padding-is-read": {"examination": {"padding_effect": 0.4}},
+    "dropout-in-evaluation": {"examination": {"dropout_in_evaluation": ["3"]}},
+    "regularisation-dominates": {
+        "looks": [look(), {**look(150), "weights": {f"{i}.weight": {"weight": 0.01} for i in range(4)}}],
+        "procedure": {"learner": {"optimizer": {"lr": 0.1, "weight_decay": 1.0}}},
+    },
+    "starved-training": {"summary": {"waiting_share": 0.7}},
+    "uniform-attention": {**CHANCE, "examination": {"attention_entropy": [0.999, 0.998]}},
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_rule_finds_its_disease(name):
+    assert name in names(evidence(**dict(CASES[name])))
+
+
+def test_a_healthy_run_has_no_finding():
+    assert not names(evidence(looks=[look(), look(150)], examination={"train_or_val_auc": 0.52, "test_in_train": 0}))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_disease_has_its_section_in_the_docs(name):
+    assert f"\n### {name}\n" in DOCS.read_text()
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_no_rule_finds_anything_in_a_run_without_records(rule):
+    empty = Evidence(Path("run"), "failed", {}, {}, {}, [], [], [], {})
+    assert not list(rule(empty))
+
+
+@pytest.fixture(scope="module")
+def healthy(tmp_path_factory, execute_in) -> Path:
+    """A finished run with nothing to find."""
+    folder = tmp_path_factory.mktemp("healthy") / "run"
+    execute_in(folder, *MLP)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sick(tmp_path_factory, execute_in) -> Path:
+    """A finished run whose learning rate is too high, with TensorBoard's records."""
+    folder = tmp_path_factory.mktemp("sick") / "run"
+    execute_in(folder, *MLP[:-1], "optimizer=sgd", "optimizer.lr=20")
+    return folder
+
+
+def test_the_instruments_change_no_bit(execute, healthy):
+    with_doctor = healthy
+    without, _ = execute(*MLP, "callbacks.doctor=null")
+    assert (with_doctor / VITALS_FILE).exists()
+    assert not (without / VITALS_FILE).exists()
+    for name in ("metrics.jsonl", "losses.f64", "weights.jsonl", "checkpoints/best.safetensors"):
+        assert (with_doctor / name).read_bytes() == (without / name).read_bytes(), name
+
+
+def test_a_sick_run_is_told_apart_from_a_healthy_one(sick, healthy):
+    assert names(read_evidence(sick)) & {"learning-rate-too-high", "diverging"}
+    assert not names(read_evidence(healthy))
+
+
+def test_an_interrupted_and_resumed_run_has_the_same_looks(execute, healthy, tmp_path, monkeypatch, capsys):
+    from dl_lab.training import callbacks
+
+    old = callbacks.LearningCurves.epoch_end
+    seen = []
+
+    def stop(self, session, metrics):
+        old(self, session, metrics)
+        seen.append(session.epoch)
+        if seen == [1, 2, 3, 4]:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(callbacks.LearningCurves, "epoch_end", stop)
+    with pytest.raises(Interrupted):
+        execute(*MLP, "trainer.checkpoint_seconds=0")
+    (part,) = tmp_path.glob("run*")
+    assert run_command("resume", str(part)) == 0
+    assert (part / VITALS_FILE).read_bytes() == (healthy / VITALS_FILE).read_bytes()
+
+
+def test_looks_are_rare_and_the_first_update_is_among_them():
+    assert not choose_steps(LEAST_UPDATES - 1)
+    assert choose_steps(LEAST_UPDATES) == {0}
+    assert choose_steps(200) == {0, 150}
+    assert choose_steps(800) == {0, 600, 200}
+    assert len(choose_steps(1_000_000)) == 6
+
+
+def test_a_training_that_max_steps_ends_has_its_looks_within_these_steps(execute):
+    folder, _ = execute(*MLP, "trainer.max_epochs=100", "trainer.max_steps=400")
+    looks = [record["step"] for record in read_records(folder / VITALS_FILE) if record["kind"] == "look"]
+    assert looks == sorted(choose_steps(400))
+
+
+def test_one_long_wait_is_not_a_starved_training():
+    works = [0.001] * 20
+    assert waiting_share([0.0001] * 19 + [5.0], works) < 0.4
+    assert waiting_share([0.004] * 20, works) == pytest.approx(0.8)
+    assert waiting_share([0.0, 0.0, 0.0, 0.008] * 5, works) == pytest.approx(2 / 3)
+
+
+def test_a_watch_reads_gradients_changes_and_dead_units():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    with torch.no_grad():
+        model[0].weight[0], model[0].bias[0] = 0, -1  # the first unit is dead
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    before = model[2].weight.detach().clone()
+    watch = LayerWatch(model)
+    model(torch.randn(32, 4)).square().mean().backward()
+    gradient = model[2].weight.grad.clone()
+    optimizer.step()
+    watch.remove()
+    found = watch.read()
+    facts = found["weights"]["2.weight"]
+    assert facts["gradient"] == pytest.approx(float(gradient.square().mean().sqrt()), rel=1e-5)
+    assert facts["change"] == pytest.approx(float((model[2].weight.detach() - before).square().mean().sqrt()), rel=1e-5)
+    assert found["layers"]["1"]["dead"] == pytest.approx(1 / 3)
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_samples_are_told_apart_only_where_they_differ():
+    generator = torch.Generator().manual_seed(3)
+    first, second = (torch.randn(200, 8, generator=generator, dtype=torch.float64) for _ in range(2))
+    assert 0.35 < separability(first, second) < 0.65
+    assert separability(first, second + 2) > 0.95
+
+
+def test_repeated_items_are_counted():
+    train = torch.rand(50, 3, 4, generator=torch.Generator().manual_seed(0))
+    test = torch.cat([train[7:9], torch.rand(5, 3, 4, generator=torch.Generator().manual_seed(1))])
+    assert count_repeats(make_keys(train), make_keys(test)) == 2
+
+
+def test_a_curve_of_many_orders_of_magnitude_is_drawn_on_a_log_scale():
+    assert draw([1.0, 10.0, 100.0, 1000.0]) == "▁▃▆█"
+    assert draw([1.0]) == ""
+
+
+# -- the verb -------------------------------------------------------------------------------------------------------
+
+
+def test_the_verb_says_what_was_seen_and_what_to_try(sick, capsys):
+    run_command("doctor", str(sick))
+    text = capsys.readouterr().out
+    assert "Learning rate too high" in text or "Diverging" in text
+    assert "optimizer.lr=2" in text
+    assert "rules" in text
+    run_command("doctor", str(sick), "--json")
+    found = json.loads(capsys.readouterr().out)
+    assert found["findings"][0]["docs"].startswith("docs/doctor.md#")
+
+
+def test_a_run_without_looks_says_so(execute, capsys):
+    folder, _ = execute(*MLP, "callbacks.doctor=null", "trainer.max_epochs=1")
+    assert "No looks at layers" in describe_scope(read_evidence(folder))
+
+
+def test_a_cut_record_is_left_out(healthy, tmp_path):
+    folder = shutil.copytree(healthy, tmp_path / "run")
+    whole = read_records(folder / VITALS_FILE)
+    data = (folder / VITALS_FILE).read_bytes()
+    (folder / VITALS_FILE).write_bytes(data[: len(data) - 40])
+    assert len(read_evidence(folder).looks) >= len(whole) - 2
+    (folder / VITALS_FILE).write_text("not json\n")
+    assert not read_evidence(folder).looks
+
+
+def test_a_sweep_is_examined_as_a_whole(make_sweep, capsys):
+    folder = make_sweep({(lr, seed): 0.9 for lr in (0.1, 0.01) for seed in (0, 1)})
+    run_command("doctor", str(folder), "--outputs", str(folder.parents[2]))
+    assert "of 4 jobs" in capsys.readouterr().out
+
+
+def test_a_lead_within_the_noise_of_the_seeds_is_called_noise(make_sweep, capsys):
+    values = {
+        (lr, seed): 0.9 + 0.02 * seed + (0.001 if lr == 0.1 else 0) * (-1) ** seed
+        for lr in (0.1, 0.01)
+        for seed in range(3)
+    }
+    folder = make_sweep(values)
+    run_command("doctor", str(folder), "--outputs", str(folder.parents[2]))
+    assert "Difference within the noise" in capsys.readouterr().out
+
+
+def test_a_clear_lead_is_not_called_noise(make_sweep, capsys):
+    folder = make_sweep(
+        {(lr, seed): (0.9 if lr == 0.1 else 0.5) + 0.001 * seed for lr in (0.1, 0.01) for seed in range(3)}
+    )
+    run_command("doctor", str(folder), "--outputs", str(folder.parents[2]))
+    assert "noise" not in capsys.readouterr().out
+
+
+def test_a_diverged_run_names_the_doctor(execute):
+    with pytest.raises(Diverged, match="dl-lab doctor"):
+        execute(*MLP, "optimizer=sgd", "optimizer.lr=1e15")
+
+
+def test_the_report_and_tensorboard_say_what_the_doctor_found(sick):
+    run_command("report", str(sick))
+    assert "Doctor: " in (sick / "report.md").read_text()
+    events = next(sick.glob("events.out.tfevents.*")).read_bytes()
+    assert b"doctor" in events and b"optimizer.lr=2" in events
+
+
+def test_a_forecaster_is_examined_as_its_task_calls_it(execute):
+    """A batch of a forecaster has three columns. The model takes the first one."""
+    folder, _ = execute(
+        "dataset=air_quality",
+        "dataset.source=generated",
+        "model=lstm_forecaster",
+        "task=forecasting",
+        "callbacks.confusion_matrix=null",
+        "trainer.max_epochs=10",
+        "logger=none",
+    )
+    found = read_evidence(folder)
+    assert found.examination and "failed" not in found.examination
+
+
+def test_a_fault_of_the_examination_costs_no_training(execute, monkeypatch):
+    from dl_lab.training import vitals
+
+    def fail(*arguments):
+        raise RuntimeError("a strange model")
+
+    monkeypatch.setattr(vitals, "examine", fail)
+    folder, metrics = execute(*MLP)
+    assert metrics["val/accuracy"] > 0.5
+    assert "a strange model" in describe_scope(read_evidence(folder))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.bool])
+@pytest.mark.parametrize("shape", [(3,), (1, 9, 9)])
+def test_equal_rows_are_counted_bit_for_bit(dtype, shape):
+    generator = torch.Generator().manual_seed(0)
+    train = torch.randint(0, 2, (50, *shape), generator=generator).to(dtype)
+    test = torch.randint(0, 2, (40, *shape), generator=generator).to(dtype)
+    test[7] = train[3]
+    rows = {tuple(row.flatten().tolist()) for row in train}
+    assert count_equal_rows(train, test) == sum(tuple(row.flatten().tolist()) in rows for row in test)
+    assert count_equal_rows(train, test.double()) == 0
+    assert count_equal_rows(train[:0], test) == 0
+
+
+def test_rows_that_differ_in_one_value_are_not_equal():
+    train = torch.zeros(4, 500, dtype=torch.uint8)
+    test = torch.zeros(4, 500, dtype=torch.uint8)
+    test[torch.arange(4), torch.tensor([0, 7, 250, 499])] = 1
+    assert count_equal_rows(train, test) == 0
+
+
+def test_selected_items_are_those_of_the_batches():
+    images = torch.arange(30 * 64, dtype=torch.uint8).view(30, 1, 8, 8).numpy()
+    arrays = {split: (images, (torch.arange(30) % 3).numpy()) for split in ("train", "val", "test")}
+    dataset = labelled_images("x", arrays, "generated", input_shape=(1, 8, 8), n_classes=3, divisor=255)
+    whole = next(iter(dataset.train.batches(20)))
+    chosen = dataset.train.select(torch.tensor([4, 0, 19]))
+    assert torch.equal(chosen.x, whole.x[[4, 0, 19]]) and torch.equal(chosen.y, whole.y[[4, 0, 19]])
+
+
+# -- the shipped experiments ----------------------------------------------------------------------------------------
+
+
+def find(folder) -> set[str]:
+    return {finding.name for finding in diagnose(folder)}
+
+
+@pytest.mark.slow
+def test_vanishing_gradients_are_found_in_the_models_that_have_them(execute, monkeypatch, capsys):
+    """experiment=gradient_training compares nets with and without skip connections: here the deepest and ResNet-18."""
+    monkeypatch.setattr(vitals, "LEAST_UPDATES", 1)
+    few = ("~procedure.contenders.vgg16", "dataset.n_generated=4", "trainer.max_epochs=1", "logger=none")
+    folder, _ = execute("experiment=gradient_training", "profile=smoke", *few)
+    found = {fit.name: find(fit) for fit in find_fits(folder)}
+    assert {name: "vanishing-gradients" in names for name, names in found.items()} == {
+        "vgg_deep": True,
+        "resnet18": False,
+    }
+    assert run_command("doctor", str(folder)) == 0
+    assert "Vanishing gradients: 1 of 2 models (vgg_deep)" in capsys.readouterr().out
+    overrides = [word for fit in find_fits(folder) for finding in diagnose(fit) for word in finding.tries]
+    assert all(word.startswith("procedure.contenders.") or "." not in word for word in overrides)
+
+
+@pytest.mark.parametrize(("beta", "collapses"), [("1e-1", True), ("1e-4", False)])
+def test_the_posterior_collapses_where_sweep_vae_beta_expects_it(execute, beta, collapses):
+    data = ("dataset.source=generated", "dataset.n_generated=1024", "trainer.max_epochs=15", "logger=none")
+    folder, _ = execute("experiment=mnist_vae", *data, f"task.beta={beta}")
+    assert ("posterior-collapse" in find(folder)) == collapses
+
+
+@pytest.mark.parametrize(("experiment", "reads"), [("imdb_lstm_last_step", True), ("imdb_lstm_packed", False)])
+def test_padding_is_read_by_the_experiment_that_shows_it_and_not_by_its_cure(execute, experiment, reads):
+    small = ("dataset.source=generated", "dataset.length=60", "model.hidden=16", "model.dim=8", "trainer.max_epochs=5")
+    folder, _ = execute(f"experiment={experiment}", *small, "logger=none")
+    assert ("padding-is-read" in find(folder)) == reads

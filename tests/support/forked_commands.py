@@ -1,0 +1,278 @@
+"""Starts `dl-lab` without its imports: a server that has imported everything forks for each command.
+
+Most of what a short command costs is importing torch, 2 to 3 seconds of a core. `ForkedCommands.install()` replaces
+`subprocess.Popen` in this process by a subclass that sends `[python, "-m", "dl_lab", ...]` to the server. The command
+is still a process of its own: its pid, signals, pipes, folder and environment are those of the caller, and it ends as
+the real one does. Every other command starts as always, and so does one whose environment has other values of the
+variables that are read while Python or torch starts.
+
+Lines of a shell are forked too: `ForkedCommands.script()` is a `dl-lab` that asks the same server.
+
+A test whose subject is the start itself is marked `real_start`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from typing import Any
+
+FIXED = ("PYTHON", "OMP_", "MKL_", "KMP_", "OPENBLAS_", "MALLOC_", "LD_", "GLIBC_", "CUDA_", "TORCH", "VIRTUAL_ENV")
+OF_TORCHRUN = "TORCHELASTIC_"  # is read later, when the processes of a job look for each other
+MOST_WORDS = 1 << 20  # bytes of a request: words and environment
+_real_popen = subprocess.Popen
+# A `dl-lab` for a shell. It starts without site-packages, in hundredths of a second.
+CLIENT = """
+import json, os, signal, socket, sys
+server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, {most})
+server.connect({address!r})
+request = {{"words": sys.argv[1:], "cwd": os.getcwd(), "env": dict(os.environ), "session": False}}
+socket.send_fds(server, [json.dumps(request).encode()], [0, 1, 2])
+pid = int(server.recv(64))
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda number, _: os.kill(pid, number))
+status = int(server.recv(64) or -signal.SIGKILL)
+sys.exit(status if status >= 0 else 128 - status)
+"""
+
+
+class ForkedCommands:
+    """The server of this process, started with the first command.
+
+    Attributes:
+        enabled: False while a test runs that wants the real start.
+    """
+
+    def __init__(self) -> None:
+        self.enabled = True
+        self._server: socket.socket | None = None
+        self._process: subprocess.Popen | None = None
+        self._folder: tempfile.TemporaryDirectory | None = None  # of the socket for scripts
+        self._owner = os.getpid()
+
+    def install(self) -> None:
+        commands = self
+
+        class Popen(_ForkedPopen):
+            forked_commands = commands
+
+        subprocess.Popen = Popen
+
+    def takes(self, words: Any, environment: dict[str, str] | None, options: dict[str, Any]) -> bool:
+        """Whether the server can start this command."""
+        if not self.enabled or os.getpid() != self._owner or not isinstance(words, list | tuple):
+            return False
+        if list(words[:3]) != [sys.executable, "-m", "dl_lab"]:
+            return False
+        if options.get("preexec_fn") or options.get("pass_fds") or options.get("shell"):
+            return False
+        return _fixed(os.environ if environment is None else environment) == _fixed(os.environ)
+
+    def script(self, environment: dict[str, str]) -> str:
+        """An executable file's text: `dl-lab` for a shell that has this environment."""
+        if not self.enabled or _fixed(environment) != _fixed(os.environ):
+            return f'#!/bin/sh\nexec "{sys.executable}" -m dl_lab "$@"\n'
+        if self._server is None:
+            self._server = self._start_server()
+        assert self._folder is not None
+        address = str(Path(self._folder.name) / "socket")
+        return f"#!{sys.executable} -IS\n" + CLIENT.format(most=MOST_WORDS, address=address)
+
+    def start(self, request: dict[str, Any], files: list[int]) -> tuple[int, socket.socket]:
+        """Have the command forked; returns its pid, and the socket on which its exit status will come."""
+        if self._server is None:
+            self._server = self._start_server()
+        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with its:
+            socket.send_fds(self._server, [json.dumps(request).encode()], [*files, its.fileno()])
+        return int(ours.recv(64)), ours
+
+    def _start_server(self) -> socket.socket:
+        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in (ours, its):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MOST_WORDS)
+        self._folder = tempfile.TemporaryDirectory(prefix="forked-")
+        with its, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as clients:
+            clients.bind(str(Path(self._folder.name) / "socket"))
+            clients.listen()
+            words = [sys.executable, __file__, str(its.fileno()), str(clients.fileno())]
+            passed = [its.fileno(), clients.fileno()]
+            self._process = _real_popen(words, pass_fds=passed, stdin=subprocess.DEVNULL)
+        return ours
+
+
+def _fixed(environment: Any) -> dict[str, str]:
+    """What Python and torch read while they start."""
+    found = {}
+    for name, value in environment.items():
+        if name.startswith(FIXED) and not name.startswith(OF_TORCHRUN):
+            found[name] = value
+    return found
+
+
+class _ForkedPopen(_real_popen):
+    """subprocess.Popen, with a process that the server forks where it can."""
+
+    forked_commands: ForkedCommands
+    _status: socket.socket | None = None
+
+    def __init__(self, args: Any, *others: Any, **options: Any) -> None:
+        self._is_forked = not others and self.forked_commands.takes(args, options.get("env"), options)
+        self._own_session = bool(options.get("start_new_session"))
+        super().__init__(args, *others, **options)
+
+    def _execute_child(self, args: Any, *others: Any) -> None:
+        if not self._is_forked:
+            super()._execute_child(args, *others)
+            return
+        cwd, env = others[4], others[5]
+        pipes = others[9:15]  # of standard input, output and error: the end that is read, the end that is written
+        request = {
+            "words": [os.fsdecode(word) for word in args[3:]],
+            "cwd": os.path.abspath(os.fsdecode(cwd or ".")),
+            "env": dict(os.environ if env is None else env),
+            "session": self._own_session,
+        }
+        os.stat(request["cwd"])  # a missing folder is the caller's error, as in Popen
+        given = [own if file == -1 else file for own, file in enumerate((pipes[0], pipes[3], pipes[5]))]
+        try:
+            self.pid, self._status = self.forked_commands.start(request, given)
+            self._child_created = True
+        finally:
+            self._close_pipe_fds(*pipes)
+
+    def _ended(self, seconds: float | None) -> bool:
+        """Whether the exit status has come, within so many seconds; None waits for it."""
+        if self._status is None:
+            return True
+        if not select.select([self._status], [], [], seconds)[0]:
+            return False
+        told = self._status.recv(64)
+        self._status.close()
+        self._status = None
+        self.returncode = int(told) if told else -signal.SIGKILL  # the server itself is gone
+        return True
+
+    def _internal_poll(self, *arguments: Any, **options: Any) -> int | None:
+        if not self._is_forked:
+            return super()._internal_poll(*arguments, **options)
+        if self.returncode is None:
+            self._ended(0)
+        return self.returncode
+
+    def _wait(self, timeout: float | None) -> int:
+        if not self._is_forked:
+            return super()._wait(timeout=timeout)
+        if self.returncode is None and not self._ended(timeout):
+            raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
+        return self.returncode
+
+
+def serve(control: socket.socket, clients: socket.socket) -> None:
+    """Fork a command for each request of the tests' process, or of a script, until the tests' process has ended."""
+    _import_everything()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    wake, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(waker)
+    told: dict[int, socket.socket] = {}
+    while True:
+        ready, _, _ = select.select([control, clients, wake], [], [])
+        if wake in ready:
+            os.read(wake, 4096)
+        _tell(told)
+        if control in ready:
+            message, files, _, _ = socket.recv_fds(control, MOST_WORDS, 4)
+            if not message:
+                return
+            answer = socket.socket(fileno=files[3])
+        elif clients in ready:
+            answer, _ = clients.accept()
+            message, files, _, _ = socket.recv_fds(answer, MOST_WORDS, 3)
+        else:
+            continue
+        pid = os.fork()
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            _become(json.loads(message), files[:3], answer)
+        for file in files[:3]:
+            os.close(file)
+        told[pid] = answer
+
+
+def _tell(told: dict[int, socket.socket]) -> None:
+    """Send the exit statuses of the commands that have ended."""
+    for pid in list(told):
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            with told.pop(pid) as answer:
+                try:
+                    answer.send(str(os.waitstatus_to_exitcode(status)).encode())
+                except OSError:
+                    continue  # nobody waits for it
+
+
+def _become(request: dict[str, Any], files: list[int], answer: socket.socket) -> None:
+    """In the forked process: be `python -m dl_lab` as if it had just been started. Never returns."""
+    status = 1
+    try:
+        if request["session"]:
+            os.setsid()
+        answer.send(str(os.getpid()).encode())
+        for number, file in enumerate(files):
+            os.dup2(file, number)
+        os.closerange(3, 4096)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.chdir(request["cwd"])
+        os.environ.clear()
+        os.environ.update(request["env"])
+        sys.path[0] = request["cwd"]
+        sys.stdin, sys.stdout, sys.stderr = (os.fdopen(n, mode, closefd=False) for n, mode in enumerate("rww"))
+        sys.stderr.reconfigure(line_buffering=True, errors="backslashreplace")
+        sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
+        sys.argv = [sys.modules["dl_lab.__main__"].__file__ or "", *request["words"]]
+        from dl_lab.cli import main
+
+        main()
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError):
+                status = status or 120
+        os._exit(status)
+
+
+def _import_everything() -> None:
+    """Import what commands import, in the way they do."""
+    import importlib
+    import pkgutil
+
+    from dl_lab import commands, preload
+
+    preload.torch()
+    with preload.without_collections():
+        for module in pkgutil.iter_modules(commands.__path__):
+            importlib.import_module(f"dl_lab.commands.{module.name}")
+        for name in ("dl_lab.__main__", "dl_lab.sweeps.start", "dl_lab.procedures.fit", "dl_lab.training.trainer"):
+            importlib.import_module(name)
+
+
+if __name__ == "__main__":
+    sys.path.pop(0)  # this file's own folder; `python -m dl_lab` has the current folder in its place
+    sys.path.insert(0, "")
+    serve(socket.socket(fileno=int(sys.argv[1])), socket.socket(fileno=int(sys.argv[2])))

@@ -1,0 +1,67 @@
+"""scripts/benchmarks/families.py: the contestants agree, and costs are fitted from whole runs."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPTS = Path(__file__).resolve().parent.parent / "scripts" / "benchmarks"
+
+
+@pytest.fixture
+def families(monkeypatch) -> Any:
+    """The script as a module."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    return importlib.import_module("families")
+
+
+def test_costs_are_found_again(families):
+    cells = [(2048, 1), (2048, 3), (16384, 1), (16384, 3)]
+    sizes = {cell: cell[0] for cell in cells}
+    seconds = {cell: [0.002 * cell[0] / 64 * cell[1] + 0.03 * cell[1] + 0.4] for cell in cells}
+    costs = families.fit(seconds, sizes, 64)
+    assert costs == {"update": pytest.approx(2), "epoch": pytest.approx(30), "run": pytest.approx(400)}
+
+
+def test_ratios_are_taken_round_by_round(families):
+    found = families.ratios([1.0, 2.0, 4.0], [2.0, 2.0, 2.0])
+    assert found == {"median": 1.0, "least": 0.5, "greatest": 2.0}
+
+
+def test_the_quick_form_compares_losses_and_writes_a_table(tmp_path):
+    words = ["--quick", "--family", "Dense", "NumPy perceptron", "--json", "r.json", "--markdown", "r.md"]
+    done = subprocess.run(
+        [sys.executable, str(SCRIPTS / "families.py"), *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert list(report["families"]) == ["Dense autoencoder (NYC taxi)", "NumPy perceptron (OCTMNIST)"]
+    assert {"tuned", "notebook"} <= set(report["families"]["Dense autoencoder (NYC taxi)"]["ratios"])
+    table = (tmp_path / "r.md").read_text()
+    assert "| Dense autoencoder (NYC taxi), batch 64" in table
+    assert report["date"] in table
+    assert report["hardware"] in table
+
+
+def test_a_family_that_is_not_there_is_said(tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(SCRIPTS / "families.py"), "--family", "Quantum"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "there is no such family" in done.stderr
