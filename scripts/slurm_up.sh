@@ -13,15 +13,19 @@ done
 [[ $(id -u) == 0 ]] || { echo "This cluster's daemons run as root." >&2; exit 3; }
 mkdir -p "$folder"/{state,spool,log}
 install -d -o munge -g munge -m 0755 /run/munge
-if [[ ! -s /etc/munge/munge.key ]]; then
-    dd if=/dev/urandom of=/etc/munge/munge.key bs=1 count=1024 status=none
-    chown munge: /etc/munge/munge.key && chmod 400 /etc/munge/munge.key
-fi
-munge -n 2>/dev/null | unmunge >/dev/null 2>&1 || {
+authenticates() { munge -n 2>/dev/null | unmunge >/dev/null 2>&1; }
+(
+    # Clusters that come up at the same time share one key and one munged.
+    flock 9
+    if [[ ! -s /etc/munge/munge.key ]]; then
+        dd if=/dev/urandom of=/etc/munge/munge.key bs=1 count=1024 status=none
+        chown munge: /etc/munge/munge.key && chmod 400 /etc/munge/munge.key
+    fi
+    authenticates && exit
     rm -f /run/munge/munge.socket.2*
-    setpriv --reuid=munge --regid=munge --clear-groups /usr/sbin/munged
-    for _ in $(seq 20); do munge -n 2>/dev/null | unmunge >/dev/null 2>&1 && break; sleep 0.25; done
-}
+    setpriv --reuid=munge --regid=munge --clear-groups /usr/sbin/munged 9>&-
+    for _ in $(seq 20); do authenticates && break; sleep 0.25; done
+) 9>/run/munge/dl-lab.lock
 unset OMP_NUM_THREADS OMP_THREAD_LIMIT  # nproc would count those
 memory=$(slurmd -C | sed -n 's/.*RealMemory=\([0-9]*\).*/\1/p')
 cat >"$folder/slurm.conf" <<CONF
