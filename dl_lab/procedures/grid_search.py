@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import itertools
 import sys
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -166,7 +164,7 @@ class GridSearch(Procedure):
         settings = list(ParameterGrid({name.replace(".", "__"): list(values) for name, values in self.values.items()}))
         words = f"Cross-validation of {len(settings)} settings: {len(settings) * self.folds} fits."
         print(words, file=sys.stderr, flush=True)
-        rows = _list_candidates(settings, self._cross_validate(run, settings))
+        rows = self._cross_validate(run, settings)
         for number, row in enumerate(rows):
             run.log({"cv/accuracy": row["accuracy"], "cv/std": row["std"]}, step=number, epoch=number)
         run.table("folds", rows)
@@ -177,19 +175,23 @@ class GridSearch(Procedure):
         save_weights(run.folder / "checkpoints" / "best.safetensors", best.module_.state_dict(), chosen)
         return self._finish(run, rows, chosen, best)
 
-    def _cross_validate(self, run: Run, settings: Sequence[Mapping[str, object]]) -> list[list[FoldResult]]:
-        """Fit every setting on every fold, several at a time; return the results of each setting's folds."""
-        from sklearn.model_selection import StratifiedKFold
-        from sklearn.utils.parallel import Parallel, delayed
+    def _cross_validate(self, run: Run, settings: Sequence[Mapping[str, object]]) -> list[dict[str, Any]]:
+        """Return a row for each setting: parameters, mean and deviation over the folds, each fold, seconds per fit."""
+        from sklearn.model_selection import StratifiedKFold, cross_validate
 
         X, y = _arrays(self.dataset, "train")
-        folds = list(StratifiedKFold(self.folds).split(X, y))
-        fits = []
-        for setting, (train, held_out) in itertools.product(settings, folds):
-            fits.append(delayed(_fit_fold)(self._build(setting), X, y, train, held_out))
-        running: Any = Parallel(n_jobs=self.jobs, return_as="generator")(fits)
-        results: list[FoldResult] = list(steps(run, running, "cross-validation", len(fits)))
-        return [results[i : i + self.folds] for i in range(0, len(results), self.folds)]
+        rows = []
+        for setting in steps(run, settings, "cross-validation"):
+            folds = StratifiedKFold(self.folds)
+            options: dict[str, Any] = {"n_jobs": self.jobs, "error_score": "raise"}
+            results = cross_validate(self._build(setting), X, y, cv=folds, **options)
+            accuracies = [float(accuracy) for accuracy in results["test_score"]]
+            row: dict[str, Any] = {name.replace("__", "."): value for name, value in setting.items()}
+            row |= {"accuracy": float(np.mean(accuracies)), "std": float(np.std(accuracies))}
+            row |= {f"fold_{number}": accuracy for number, accuracy in enumerate(accuracies, start=1)}
+            row["fit_seconds"] = round(float(np.mean(results["fit_time"])), 3)
+            rows.append(row)
+        return rows
 
     def _build(self, setting: Mapping[str, object]) -> TorchClassifier:
         classifier = clone(self.classifier)
@@ -254,40 +256,6 @@ def _arrays(dataset: Dataset, split: str) -> tuple[np.ndarray, np.ndarray]:
     part = getattr(dataset, split)
     batch = next(iter(part.batches(len(part))))
     return batch.x.numpy(), batch.y.numpy()
-
-
-class FoldResult(NamedTuple):
-    """The accuracy on the held-out fold, and the seconds of the fit."""
-
-    accuracy: float
-    seconds: float
-
-
-def _fit_fold(
-    classifier: TorchClassifier, X: np.ndarray, y: np.ndarray, train: np.ndarray, held_out: np.ndarray
-) -> FoldResult:
-    """Fit on the training rows and judge on the others."""
-    start = time.perf_counter()
-    classifier.fit(X[train], y[train])
-    seconds = time.perf_counter() - start
-    return FoldResult(float(classifier.score(X[held_out], y[held_out])), seconds)
-
-
-def _list_candidates(
-    settings: Sequence[Mapping[str, object]], results: Sequence[Sequence[FoldResult]]
-) -> list[dict[str, Any]]:
-    """Return a row for each candidate: parameters, mean and deviation over the folds, each fold, seconds per fit."""
-    rows = []
-    for setting, folds in zip(settings, results, strict=True):
-        row: dict[str, Any] = {name.replace("__", "."): value for name, value in setting.items()}
-        accuracies = [fold.accuracy for fold in folds]
-        row["accuracy"] = float(np.mean(accuracies))
-        row["std"] = float(np.std(accuracies))
-        for number, accuracy in enumerate(accuracies, start=1):
-            row[f"fold_{number}"] = accuracy
-        row["fit_seconds"] = round(float(np.mean([fold.seconds for fold in folds])), 3)
-        rows.append(row)
-    return rows
 
 
 def _label(row: Mapping[str, object], names: Iterable[str]) -> str:

@@ -140,12 +140,12 @@ def test_grid_search_finds_what_scikit_learn_finds(execute):
             assert float(row[f"fold_{fold + 1}"]) == theirs.cv_results_[f"split{fold}_test_score"][i]
 
 
-def test_grid_search_counts_its_fits_on_a_terminal(execute, monkeypatch, capsys):
+def test_grid_search_counts_its_settings_on_a_terminal(execute, monkeypatch, capsys):
     import sys
 
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
-    execute(*GRID, "procedure.grid.optimizer.lr=[1e-3]", "procedure.folds=2", "procedure.jobs=1")
+    execute(*GRID, "procedure.grid.optimizer.lr=[1e-3,1e-2]", "procedure.folds=2", "procedure.jobs=1")
     shown = capsys.readouterr().err
     assert "cross-validation " in shown
     assert "2/2" in shown
