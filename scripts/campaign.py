@@ -79,7 +79,8 @@ def damage(work: Path, rng: random.Random, number: int) -> None:
 PARTS = (
     Part("runs", "`kill -9` of a run: weights, metrics and TensorBoard scalars have the same bits", 200, kill_run),
     Part("sweeps", "`kill -9` of a sweep, a server or a job: every job and results.csv are the same", 100, kill_sweep),
-    Part("files", "full or read-only disk, clock, moved folders, two sweeps, stale locks", 60, disturb_files),
+    Part("heap", "Ctrl-C and SIGTERM in a three-layer BiLSTM: its memory is sound", 60, kills.interrupt_deep_run),
+    Part("files", "full, read-only or broken disk, clock, moved folders, two sweeps, stale locks", 60, disturb_files),
     Part("hostile", "hostile configs: nothing is executed, each is refused", len(hostile.names()), attack),
     Part("malformed", "damaged run and sweep folders: no verb shows a traceback", 200, damage),
 )

@@ -1,4 +1,4 @@
-"""Faults under the file system: a full disk, a read-only disk, a clock set back, moved folders, stale locks.
+"""Faults under the file system: a full, a read-only and a broken disk, a clock set back, moved folders, stale locks.
 
 Filling and remounting a disk needs root, on a file system in memory (tmpfs). A trial that cannot be made here is
 skipped with a reason.
@@ -12,6 +12,7 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -25,6 +26,7 @@ RUN = [word for word in SMALL if not word.startswith("trainer.max_epochs")] + [
     "trainer.max_epochs=40",
     "hydra.run.dir=run",
 ]
+MOST_WRITES = 400  # about as many as RUN makes
 SWEEP = ["-m", *JOBS, "optimizer.lr=0.01,0.02", "seed=0,1"]
 
 
@@ -57,27 +59,59 @@ def fill_disk(work: Path, rng: random.Random) -> None:
     whole, _ = run_undisturbed(work, "long mlp", RUN)
     used = sum(path.stat().st_size for path in (whole / "run").rglob("*") if path.is_file()) // 1024
     with small_disk(work / "trial", rng.randint(16, 2 * used)) as folder:
-        trial = Trial(folder)
-        text = _run_on_full_disk(trial, RUN)
+        text = _run_on_failing_disk(folder, {})
         remount(folder, "size=64m")
-        run = folder / "run"
-        if text is not None:
-            if "No space left on device" not in text:
-                raise Problem(f"the message does not say that the disk is full: {text[-300:]!r}")
-            _continue(trial, run)
-        expect_same_run(whole / "run", run)
+        _expect_continuation(Trial(folder), text, "No space left on device", whole / "run")
 
 
-def _run_on_full_disk(trial: Trial, command: list[str]) -> str | None:
-    """What the command said when it failed; None if the disk was large enough. Its output goes elsewhere."""
-    elsewhere = Trial(trial.folder.parent / "output of trial")
-    process = elsewhere.start(*command[:-1], f"hydra.run.dir={trial.folder / 'run'}")
+def break_disk(work: Path, rng: random.Random) -> None:
+    """The disk gives an I/O error at some write of a run and ever after; the run says so, and continues elsewhere."""
+    whole, _ = run_undisturbed(work, "long mlp", RUN)
+    folder = work / "trial"
+    folder.mkdir()
+    broken = {
+        "LD_PRELOAD": str(_build_broken_disk(work)),
+        "BROKEN_FOLDER": str(folder),
+        "BROKEN_AFTER": str(rng.randint(0, MOST_WRITES)),
+    }
+    text = _run_on_failing_disk(folder, broken)
+    _expect_continuation(Trial(folder), text, "Input/output error", whole / "run")
+
+
+def _build_broken_disk(work: Path) -> Path:
+    """Compile broken_disk.c, once."""
+    library = work / "broken_disk.so"
+    if not library.exists():
+        compiler = shutil.which("cc")
+        if compiler is None or sys.platform != "linux":
+            raise Skip("the broken disk needs Linux and a C compiler")
+        source = Path(__file__).with_name("broken_disk.c")
+        subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(source), "-ldl"], check=True)
+    return library
+
+
+def _run_on_failing_disk(folder: Path, environment: dict[str, str]) -> str | None:
+    """What the run said when it failed; None if it did not. Its output goes elsewhere."""
+    elsewhere = Trial(folder.parent / "output of trial", environment)
+    process = elsewhere.start(*RUN[:-1], f"hydra.run.dir={folder / 'run'}")
     code = process.wait(300)
     text = elsewhere.output()
     shutil.rmtree(elsewhere.folder)
     if "Traceback" in text:
-        raise Problem(f"a full disk gives a traceback: {text[-400:]!r}")
+        raise Problem(f"a failing disk gives a traceback: {text[-400:]!r}")
+    if code < 0:
+        raise Problem(f"a failing disk ends the run with signal {-code}: {text[-400:]!r}")
     return text if code else None
+
+
+def _expect_continuation(trial: Trial, text: str | None, reason: str, whole: Path) -> None:
+    """Raise Problem unless the message gives the reason, and the run, continued, is the same as the undisturbed one."""
+    run = trial.folder / "run"
+    if text is not None:
+        if reason not in text:
+            raise Problem(f"the message does not say {reason!r}: {text[-300:]!r}")
+        _continue(trial, run)
+    expect_same_run(whole, run)
 
 
 def _continue(trial: Trial, run: Path) -> None:
@@ -186,6 +220,7 @@ def _kill_after_start(trial: Trial, rng: random.Random, seconds: float) -> Path:
 
 FAULTS: dict[str, Callable[[Path, random.Random], None]] = {
     "disk full": fill_disk,
+    "broken disk": break_disk,
     "read-only disk": make_read_only,
     "clock set back": set_clock_back,
     "folder moved or copied": move_folder,

@@ -47,6 +47,8 @@ SWEEPS = {
     "zip": [*JOBS, "--zip", "optimizer.lr=0.01,0.02,0.03 seed=0,1,2"],
     "search": [*JOBS, "search=random", "n_trials=4", "lanes=1", "optimizer.lr=interval(0.01,0.1)"],
 }
+DEEP = ["experiment=imdb_bilstm", "profile=smoke", "model.n_layers=3", "trainer.max_epochs=3", "threads=1"]
+MALLOC_DEBUG = "libc_malloc_debug.so.0"  # glibc's checks of every malloc and free
 VICTIMS = ("sweep", "server", "job")
 SAME_BYTES = ("metrics.jsonl", "losses.f64", "checkpoints/last.safetensors", "checkpoints/best.safetensors")
 
@@ -73,6 +75,33 @@ def kill_run(work: Path, rng: random.Random, name: str) -> None:
     if _state(run) != "done":
         trial.run(*_next_command(trial, name))
     trial.expect_no_orphan()
+    expect_same_run(whole / "run", run)
+
+
+def interrupt_deep_run(work: Path, rng: random.Random, number: int) -> None:
+    """Interrupt a three-layer BiLSTM with Ctrl-C or SIGTERM, and resume it. glibc must not find its heap damaged.
+
+    "corrupted size vs. prev_size" was seen twice in such runs, with torch 2.11. Every second trial checks each malloc.
+    """
+    command = [*DEEP, "trainer.checkpoint_seconds=0", "hydra.run.dir=run"]
+    whole, seconds = run_undisturbed(work, "deep bilstm", command)
+    checks = {"LD_PRELOAD": MALLOC_DEBUG, "GLIBC_TUNABLES": "glibc.malloc.check=3", "MALLOC_PERTURB_": "165"}
+    trial = Trial(work / "trial", checks if number % 2 else {})
+    run = trial.folder / "run"
+    process = trial.start(*command)
+    wait_until(lambda: (run / "status.json").exists() or process.poll() is not None, 120)
+    time.sleep(rng.uniform(0, seconds))
+    sent = rng.choice((signal.SIGINT, signal.SIGTERM))
+    process.send_signal(sent)
+    code = process.wait(120)
+    trial.expect_no_orphan()
+    has_crashed = code < 0 and code != -sent  # before and after the training, the signal itself ends the process
+    if has_crashed or "Traceback" in trial.output() or "corrupted" in trial.output():
+        raise Problem(f"an interruption ends the run with {code}: {trial.output()[-300:]!r}")
+    if code == 0:
+        raise Skip("the run was over before it could be interrupted")
+    if _state(run) != "done":
+        trial.run("resume", "run")
     expect_same_run(whole / "run", run)
 
 
