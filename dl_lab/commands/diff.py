@@ -19,6 +19,7 @@ from dl_lab.runs.records import Record
 from dl_lab.show import tables
 from dl_lab.show.options import Parser, add_outputs
 from dl_lab.show.tables import Column
+from dl_lab.types import count
 
 Pairs = dict[str, tuple[object, object]]  # name -> (the one's value, the other's)
 HARDWARE = ("cpu", "cores", "host", "platform", "python")
@@ -119,7 +120,7 @@ def _count_lines(lines: Sequence[str]) -> str:
         return "none"
     files = [line.rpartition(" b/")[2] for line in lines if line.startswith("diff --git")]
     where = f" (in {', '.join(files)})" if files else ""
-    return f"{len(lines)} lines of their own{where}"
+    return f"{count(len(lines), 'line')} of their own{where}"
 
 
 def _hardware(environment: Mapping[str, object]) -> dict[str, object]:

@@ -25,7 +25,7 @@ from dl_lab.runs.files import as_mapping, read_json, write_atomic
 from dl_lab.runs.find import find_run, state_of, weights_of
 from dl_lab.runs.records import flatten
 from dl_lab.show.options import Parser, add_outputs
-from dl_lab.types import Answer, ConfigError, Predictor, UserError
+from dl_lab.types import Answer, ConfigError, Predictor, UserError, count
 
 
 def main(argv: Sequence[str]) -> int:
@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
         print(text, end="")
     else:
         write_atomic(options.to, text)
-        print(f"{len(rows)} rows in {options.to}", file=sys.stderr)
+        print(f"{count(len(rows), 'row')} in {options.to}", file=sys.stderr)
     return 0
 
 

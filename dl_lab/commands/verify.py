@@ -27,7 +27,7 @@ from dl_lab.runs.recorder import Run
 from dl_lab.show import tables, verification
 from dl_lab.show.options import Parser, add_outputs
 from dl_lab.show.verification import Difference
-from dl_lab.types import ConfigError, UserError
+from dl_lab.types import ConfigError, UserError, count
 from dl_lab.version import __version__
 
 
@@ -195,7 +195,7 @@ def answer(
 ) -> list[str]:
     """Return the answer for the terminal: the verdict, the places that differ, the causes."""
     width = tables.terminal_width()
-    what = f"its first {steps:,} updates" if steps else "the whole run"
+    what = f"its first {count(steps, 'update')}" if steps else "the whole run"
     lines = tables.wrap(f"{folder}: {what} executed again in {seconds:.1f} s.", width, "  ")
     compared = ", ".join(difference.compared)
     if verdict == "bit-equal":

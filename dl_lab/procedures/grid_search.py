@@ -23,7 +23,7 @@ from dl_lab.runs.recorder import Run
 from dl_lab.runs.weights import save_weights
 from dl_lab.show import plots
 from dl_lab.training.learners import GradientLearner
-from dl_lab.types import LabelledBatch, Metrics, Task, read_tally
+from dl_lab.types import LabelledBatch, Metrics, Task, count, read_tally
 
 PARTS = ("model", "optimizer")
 
@@ -162,7 +162,7 @@ class GridSearch(Procedure):
         from sklearn.model_selection import ParameterGrid
 
         settings = list(ParameterGrid({name.replace(".", "__"): list(values) for name, values in self.values.items()}))
-        words = f"Cross-validation of {len(settings)} settings: {len(settings) * self.folds} fits."
+        words = f"Cross-validation of {count(len(settings), 'setting')}: {len(settings) * self.folds} fits."
         print(words, file=sys.stderr, flush=True)
         rows = self._cross_validate(run, settings)
         for number, row in enumerate(rows):

@@ -16,7 +16,7 @@ from dl_lab.show.doctor.diagnose import diagnose
 from dl_lab.show.doctor.evidence import VITALS_FILE, find_fits
 from dl_lab.show.judge import Published
 from dl_lab.show.tables import Column
-from dl_lab.types import Metrics
+from dl_lab.types import Metrics, count
 
 MOST_METRICS = 40
 MOST_COLUMNS = 40
@@ -99,7 +99,7 @@ def _heading(run: Run, choices: Mapping[str, str], dataset: Mapping[str, str]) -
     parts.append(f"seed {run.config['seed']}")
     epochs = run.summary.get("epochs")
     if epochs:
-        parts.append("1 epoch" if epochs == 1 else f"{epochs} epochs")
+        parts.append(count(epochs, "epoch"))
     return ", ".join(parts)
 
 

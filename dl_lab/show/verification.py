@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from dl_lab.runs.files import as_mapping, read_json, read_losses, read_records
+from dl_lab.types import count
 
 if TYPE_CHECKING:
     import numpy as np
@@ -136,7 +137,7 @@ def _compare_fingerprints(
     for step in steps:
         changed = [name for name, bits in before[step].items() if now[step].get(name) != bits]
         if changed:
-            when = f"after {step} updates" if step else "before the first update"
+            when = f"after {count(step, 'update')}" if step else "before the first update"
             since = f", still the same after {same_until}" if same_until is not None else ""
             share = f"{len(changed)} of {len(before[step])}"
             found.places["first tensor"] = f"{changed[0]} ({share} differ) {when}{since}"

@@ -17,7 +17,7 @@ from dl_lab.sweeps.options import SweepOptions
 from dl_lab.sweeps.plan_file import Plan, read_frozen, read_plan
 from dl_lab.sweeps.space import Space, parse_space
 from dl_lab.sweeps.trials import Trials
-from dl_lab.types import ConfigError, UserError
+from dl_lab.types import ConfigError, UserError, count
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -90,8 +90,8 @@ def execute(
         console.print(f"Sweep folder {sweep.folder}  ({machinery.where(width)})")
         status = session.run(console, machinery.runner(width), sweep, todo, expanded.keys(), facts, trials)
         for reason in dict.fromkeys(trials.refused):
-            count = trials.refused.count(reason)
-            console.print(f"{count} trials had values that give no job: {reason}", markup=False, soft_wrap=True)
+            n_refused = count(trials.refused.count(reason), "trial")
+            console.print(f"{n_refused} had values that give no job: {reason}", markup=False, soft_wrap=True)
         show_best(console, sweep, study)
         if not study.has_values():
             console.print(

@@ -9,6 +9,7 @@ from dl_lab import preload
 from dl_lab.sweeps.backends.layout import Layout, plan_layout, visible_gpus
 from dl_lab.sweeps.backends.protocol import Prepare, Send, Task
 from dl_lab.sweeps.backends.schedule import Schedule
+from dl_lab.types import count
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -104,7 +105,7 @@ class Machinery:
         if self.engine is None:
             lanes = f"{width} lane{'s' * (width != 1)}"
             return f"{lanes}, as dl-lab tune found" if self.tuned_lanes else lanes
-        jobs = "all jobs" if width >= n_jobs else f"{width} jobs"
+        jobs = "all jobs" if width >= n_jobs else count(width, "job")
         return f"{type(self.engine).__name__}, {jobs} at a time"
 
     def runner(self, n_jobs: int) -> Schedule | remote.Cluster:

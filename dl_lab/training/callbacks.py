@@ -15,7 +15,7 @@ from dl_lab.training.distributed import world
 from dl_lab.training.learners import GradientLearner
 from dl_lab.training.session import Callback, Session
 from dl_lab.training.summary import summarise_layers
-from dl_lab.types import Confusion, Metrics, Tally
+from dl_lab.types import Confusion, Metrics, Tally, count
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -172,7 +172,7 @@ class EarlyStopping(Callback):
             return
         self.waited += 1
         if self.waited >= self.patience:
-            session.stop_reason = f"{self.monitor} did not improve for {self.waited} epochs"
+            session.stop_reason = f"{self.monitor} did not improve for {count(self.waited, 'epoch')}"
 
     def state_dict(self) -> dict[str, object]:
         """Return the best value and the epochs since."""
@@ -209,7 +209,9 @@ class GapStopping(Callback):
         """Count the epoch if its gap is too large; ask the session to stop after `count` of them."""
         self.counted += metrics["val/loss"] - metrics["train/loss"] > self.gap
         if self.counted >= self.count:
-            session.stop_reason = f"val/loss was more than {self.gap} above train/loss in {self.counted} epochs"
+            session.stop_reason = (
+                f"val/loss was more than {self.gap} above train/loss in {count(self.counted, 'epoch')}"
+            )
 
     def state_dict(self) -> dict[str, object]:
         """Return the number of epochs with too large a gap."""

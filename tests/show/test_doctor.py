@@ -107,7 +107,7 @@ CASES = {
     },
     "early-stopping-too-early": {
         **{"losses": FLAT, "val": [2.3, 2.299], "accuracy": [0.1, 0.12]},
-        "summary": {"stop_reason": "val/loss did not improve for 1 epochs"},
+        "summary": {"stop_reason": "val/loss did not improve for 1 epoch"},
         "procedure": {"trainer": {"callbacks": {"early_stopping": {"patience": 1}}}},
     },
     "underfitting": {"train": [1.9] * 9, "val": [1.9] * 9, "accuracy": [0.25] * 9, "losses": [1.9] * 200},

@@ -20,7 +20,7 @@ from dl_lab.datasets.cache import Writer, key_of, load_or_fill
 from dl_lab.datasets.images.decoding import Broken, Decoded, Decoder, Decoding, Unfit
 from dl_lab.datasets.progress import show_progress
 from dl_lab.runs.machine import cores
-from dl_lab.types import UserError
+from dl_lab.types import UserError, count
 
 VERSION = 1  # version of the decoder: raise it when a change of the code changes the pixels of a file
 NAMED = 10  # the most broken files that an error lists
@@ -68,7 +68,7 @@ def read_images(
 
     decoder = Decoder(input_shape, decoding)
     with ThreadPoolExecutor(cores()) as pool:  # reading, hashing, decoding and resizing all release the GIL
-        digests = list(show_progress(pool.map(_digest, paths), len(paths), f"reading {len(paths):,} images"))
+        digests = list(show_progress(pool.map(_digest, paths), len(paths), f"reading {count(len(paths), 'image')}"))
         key = key_of(VERSION, PIL.__version__, decoding.to_plain(input_shape), b"".join(digests))
         entry = load_or_fill(cache_dir, "images", key, lambda writer: _decode_all(writer, paths, decoder, pool))
     broken = {int(place): reason for place, reason in entry.facts["broken"].items()}
@@ -118,7 +118,7 @@ def _decode_all(writer: Writer, paths: Sequence[Path], decoder: Decoder, pool: T
         return result.changes
 
     changes: Counter[str] = Counter()
-    for own in show_progress(pool.map(decode, range(len(paths))), len(paths), f"decoding {len(paths):,} images"):
+    for own in show_progress(pool.map(decode, range(len(paths))), len(paths), f"decoding {count(len(paths), 'image')}"):
         changes.update(own)
     if unfit:
         raise UserError(f"{_list_problems(unfit, paths)}.")
@@ -132,7 +132,7 @@ def _decode_all(writer: Writer, paths: Sequence[Path], decoder: Decoder, pool: T
         def decode_again(i: int) -> None:
             exact[i] = _decode(paths[i], decoder).pixels
 
-        what = f"decoding {len(deep):,} images of 16 bits and more"
+        what = f"decoding {count(len(deep), 'image')} of 16 bits and more"
         for _ in show_progress(pool.map(decode_again, deep), len(deep), what):
             pass
         writer.remove("pixels")

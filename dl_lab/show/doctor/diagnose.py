@@ -10,6 +10,7 @@ from dl_lab.show import tables
 from dl_lab.show.doctor import curves, data, epochs, layers
 from dl_lab.show.doctor.evidence import VITALS_FILE, Evidence, find_fits, read_evidence
 from dl_lab.show.doctor.findings import Finding
+from dl_lab.types import count
 
 Rule = Callable[[Evidence], Iterator[Finding]]
 RULES: tuple[Rule, ...] = (
@@ -108,7 +109,7 @@ def describe_scope(evidence: Evidence) -> str:
     """Say what the doctor looked at and what is missing, in one or two sentences."""
     parts = []
     if evidence.history:
-        parts.append(f"{len(evidence.history)} epochs of metrics")
+        parts.append(f"{count(len(evidence.history), 'epoch')} of metrics")
     if evidence.losses:
         parts.append(f"{len(evidence.losses):,} losses")
     if evidence.looks:

@@ -17,7 +17,7 @@ from dl_lab.runs.files import read_json, to_json, write_atomic
 from dl_lab.runs.find import is_alive
 from dl_lab.sweeps.backends.node import OVER, Task, supervise
 from dl_lab.sweeps.backends.remote import ClusterAway
-from dl_lab.types import UserError
+from dl_lab.types import UserError, count
 
 if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission
@@ -106,8 +106,8 @@ class Slurm:
         if not left:
             return ""
         self._cancel_older(left)
-        n = len(left)
-        return f"Cancelled {n} jobs of an earlier start in the queue. They continue from their last checkpoints."
+        cancelled = count(len(left), "job")
+        return f"Cancelled {cancelled} of an earlier start in the queue. Work continues from the last checkpoints."
 
     def submit(self, tasks: Sequence[Task]) -> None:
         """Queue jobs as one array, and let the guard watch over them."""
