@@ -68,7 +68,7 @@ def test_another_learning_rate_is_found_at_its_first_step(command, copy):
     assert status == 1
     assert "Different." in out
     assert "update 2: its loss was" in out
-    assert "after 1 updates, still the same after 0" in " ".join(out.split())
+    assert "after 1 update, still the same after 0" in " ".join(out.split())
     assert "the record itself was changed" in " ".join(out.split())
     assert "then," not in out
 
