@@ -70,6 +70,8 @@ class Composer:
         from hydra.core.utils import setup_globals
         from omegaconf import OmegaConf
 
+        from dl_lab.configs.packaged import speed_up
+
         config_dir = config_dir if config_dir is not None else project.config_dir()
         search_path = create_config_search_path(f"pkg://{CONFIG_MODULE}")
         if config_dir is not None:
@@ -84,6 +86,7 @@ class Composer:
         self.config_name = config_name
         self.config_dir = config_dir
         self.loader = ConfigLoaderImpl(search_path)
+        speed_up(self.loader)
         # The overrides that `is_multirun` has loaded, and their config: composing it again would take 0.1 s.
         self._loaded: tuple[list[str], DictConfig] | None = None
 
@@ -191,7 +194,9 @@ class Composer:
 
     def group_names(self) -> list[str]:
         """List the config groups, Hydra's own included."""
-        return self.loader.list_groups("")
+        from hydra.core.object_type import ObjectType
+
+        return self.loader.repository.get_group_options("", ObjectType.GROUP)
 
     def groups(self) -> dict[str, list[str]]:
         """Map each config group to its options. Reading all their folders takes 0.1 s."""
