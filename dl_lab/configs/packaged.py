@@ -110,10 +110,11 @@ def _loader() -> Any:
     own = get_yaml_loader()
     if not yaml.__with_libyaml__:
         return own
+    parser: Any = import_module("yaml.cyaml").CParser
 
-    class Loader(yaml.cyaml.CParser, own):
+    class Loader(parser, own):
         def __init__(self, stream: str) -> None:
-            yaml.cyaml.CParser.__init__(self, stream)
+            parser.__init__(self, stream)
             yaml.constructor.SafeConstructor.__init__(self)
             yaml.resolver.Resolver.__init__(self)
 

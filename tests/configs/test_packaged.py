@@ -21,7 +21,7 @@ def compose(tmp_path, monkeypatch):
     (own / "optimizer").mkdir()
     (own / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: 7\n")
     (own / "optimizer" / "digits.yaml").write_text("lr: 0.5\n")
-    (own / "optimizer" / "both.yaml").write_text("defaults:\n  - ${dataset}\nmomentum: 0.9\n")
+    (own / "optimizer" / "both.yaml").write_text("defaults:\n  - /optimizer@extra: ${dataset}\nmomentum: 0.9\n")
     monkeypatch.setattr(defaults_list, "_create_interpolation_map", packaged._make_table)
 
     def compose(words: list[str], faster: bool) -> str:
@@ -61,7 +61,7 @@ def test_a_changed_file_is_read_again(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     source = packaged.PackagedConfigs("main", f"pkg://{package.name}")
     first = source.load_config("config").config
-    first.a.b = 3
+    first["a"]["b"] = 3
     assert source.load_config("config").config == {"a": {"b": 1}}
     (package / "config.yaml").write_text("a: {b: 20}\n")
     assert source.load_config("config").config == {"a": {"b": 20}}
@@ -70,5 +70,5 @@ def test_a_changed_file_is_read_again(tmp_path, monkeypatch):
 def test_a_key_that_stands_twice_in_a_file_is_refused_as_omegaconf_does():
     loader = packaged._loader()
     with pytest.raises(yaml.YAMLError, match="duplicate key a"):
-        yaml.load("a: 1\na: 2\n", Loader=loader)  # noqa: S506 (a safe loader)
-    assert yaml.load("[1e3, 2026-01-01, yes]", Loader=loader) == [1000.0, "2026-01-01", True]  # noqa: S506
+        yaml.load("a: 1\na: 2\n", Loader=loader)
+    assert yaml.load("[1e3, 2026-01-01, yes]", Loader=loader) == [1000.0, "2026-01-01", True]
