@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from drawing import draw_figures
 from forked_commands import ForkedCommands
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,6 +25,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         imports_subprocess = hasattr(getattr(item, "module", None), "subprocess")
         if imports_subprocess or STARTS_PROCESSES & set(getattr(item, "fixturenames", ())):
             item.add_marker("processes")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item):
+    """A test that is marked `figures` or `browser` draws figures, its fixtures too; the others make them only."""
+    draws = any(item.get_closest_marker(name) for name in ("figures", "browser"))
+    FORKED.draws = draws
+    draw_figures(draws)
+    return (yield)
 
 
 @pytest.fixture(autouse=True)

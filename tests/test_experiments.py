@@ -43,6 +43,7 @@ def one_kind_of_figure(monkeypatch):
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.figures
 @pytest.mark.usefixtures("one_kind_of_figure")
 def test_runs_a_smoke_epoch(name, execute, promised):
     folder, metrics = execute(f"experiment={name}", "profile=smoke", "logger=none")

@@ -95,3 +95,23 @@ def test_what_is_read_at_the_start_is_not_ignored(variable):
     assert commands.takes([*COMMAND, "runs"], None, {})
     assert not commands.takes([*COMMAND, "runs"], {**os.environ, variable: "7"}, {})
     assert not commands.takes([sys.executable, "-c", "import torch"], None, {})
+
+
+def figures(folder) -> dict[str, int]:
+    """The size of each picture of a run."""
+    assert run(*RUN, "trainer.max_epochs=1", cwd=folder).returncode == 0
+    return {path.name: path.stat().st_size for path in folder.glob("outputs/*/*/figures/*")}
+
+
+@pytest.mark.figures
+def test_figures_are_drawn_for_a_test_that_reads_them(tmp_path):
+    sizes = figures(tmp_path)
+    assert {"learning_curves.png", "learning_curves.svg", "confusion_matrix.png"} <= set(sizes)
+    assert min(sizes.values()) > 5000
+
+
+def test_for_other_tests_they_are_made_and_not_drawn(tmp_path):
+    sizes = figures(tmp_path)
+    assert {"learning_curves.png", "learning_curves.svg", "confusion_matrix.png"} <= set(sizes)
+    assert max(sizes.values()) < 100
+    assert list(tmp_path.glob("outputs/*/*/tables/learning_curves.csv"))

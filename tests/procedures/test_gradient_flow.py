@@ -16,6 +16,8 @@ from dl_lab.show.judge import judge
 from dl_lab.tasks.classification import Classification
 from dl_lab.types import UserError
 
+pytestmark = pytest.mark.figures
+
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory, execute_in):

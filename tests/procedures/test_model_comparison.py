@@ -17,6 +17,8 @@ from dl_lab.show import reporting
 from dl_lab.training.trainer import Trainer
 from dl_lab.types import Interrupted
 
+pytestmark = pytest.mark.figures
+
 SMALL = [
     "dataset=digits",
     "dataset.source=generated",

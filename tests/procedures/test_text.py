@@ -18,6 +18,8 @@ from dl_lab.procedures.analogies import Analogies, Words
 from dl_lab.procedures.text import score_classes, start_from, to_probabilities
 from dl_lab.types import ConfigError, UserError
 
+pytestmark = pytest.mark.figures
+
 LEARNS = ["dataset.source=generated", "+dataset.n_generated=400", "trainer.device=cpu", "logger=none"]
 
 

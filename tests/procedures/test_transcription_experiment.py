@@ -15,6 +15,8 @@ from dl_lab.datasets.speech.clips import generate_clips
 from dl_lab.datasets.speech.tones import speak
 from dl_lab.types import UserError
 
+pytestmark = pytest.mark.figures
+
 SMALL = ["profile=smoke", "dataset.n_generated=16", "procedure.n_texts=3", "procedure.n_shown=2"]
 
 

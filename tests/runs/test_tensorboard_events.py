@@ -23,6 +23,8 @@ from dl_lab.runs.recorder import Run
 from dl_lab.runs.tensorboard import TensorBoard, tag_of
 from dl_lab.types import Interrupted, UserError
 
+pytestmark = pytest.mark.figures
+
 FIGURES = ("learning_curves", "more_curves", "confusion_matrix")
 SMALL = ["dataset.source=generated", "dataset.n_generated=100", "model.hidden=[8]", "trainer.batch_size=16"]
 

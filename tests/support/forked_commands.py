@@ -25,9 +25,28 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from drawing import draw_figures
+
 FIXED = ("PYTHON", "OMP_", "MKL_", "KMP_", "OPENBLAS_", "MALLOC_", "LD_", "GLIBC_", "CUDA_", "TORCH", "VIRTUAL_ENV")
 OF_TORCHRUN = "TORCHELASTIC_"  # is read later, when the processes of a job look for each other
 MOST_WORDS = 1 << 20  # bytes of a request: words and environment
+OF_A_RUN = (
+    "dl_lab.__main__",
+    "dl_lab.configs.packaged",
+    "dl_lab.datasets.sets.digits",
+    "dl_lab.models.mlp",
+    "dl_lab.procedures.fit",
+    "dl_lab.runs.tensorboard",
+    "dl_lab.show.class_plots",
+    "dl_lab.sweeps.start",
+    "dl_lab.tasks.classification",
+    "dl_lab.training.callbacks",
+    "dl_lab.training.examination",
+    "dl_lab.training.trainer",
+    "hydra._internal.config_loader_impl",
+    "matplotlib.backends.backend_agg",
+    "safetensors.torch",
+)
 _real_popen = subprocess.Popen
 # A `dl-lab` for a shell. It starts without site-packages, in hundredths of a second.
 CLIENT = """
@@ -35,7 +54,8 @@ import json, os, signal, socket, sys
 server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, {most})
 server.connect({address!r})
-request = {{"words": sys.argv[1:], "cwd": os.getcwd(), "env": dict(os.environ), "session": False}}
+request = {{"words": sys.argv[1:], "cwd": os.getcwd(), "env": dict(os.environ)}}
+request |= {{"session": False, "draws": {draws}}}
 socket.send_fds(server, [json.dumps(request).encode()], [0, 1, 2])
 pid = int(server.recv(64))
 for number in (signal.SIGINT, signal.SIGTERM):
@@ -50,10 +70,12 @@ class ForkedCommands:
 
     Attributes:
         enabled: False while a test runs that wants the real start.
+        draws: Whether the commands draw figures (tests/support/drawing.py).
     """
 
     def __init__(self) -> None:
         self.enabled = True
+        self.draws = True
         self._server: socket.socket | None = None
         self._process: subprocess.Popen | None = None
         self._folder: tempfile.TemporaryDirectory | None = None  # of the socket for scripts
@@ -85,7 +107,7 @@ class ForkedCommands:
             self._server = self._start_server()
         assert self._folder is not None
         address = str(Path(self._folder.name) / "socket")
-        return f"#!{sys.executable} -IS\n" + CLIENT.format(most=MOST_WORDS, address=address)
+        return f"#!{sys.executable} -IS\n" + CLIENT.format(most=MOST_WORDS, address=address, draws=self.draws)
 
     def start(self, request: dict[str, Any], files: list[int]) -> tuple[int, socket.socket]:
         """Have the command forked; returns its pid, and the socket on which its exit status will come."""
@@ -141,6 +163,7 @@ class _ForkedPopen(_real_popen):
             "cwd": os.path.abspath(os.fsdecode(cwd or ".")),
             "env": dict(os.environ if env is None else env),
             "session": self._own_session,
+            "draws": self.forked_commands.draws,
         }
         os.stat(request["cwd"])  # a missing folder is the caller's error, as in Popen
         given = [own if file == -1 else file for own, file in enumerate((pipes[0], pipes[3], pipes[5]))]
@@ -240,6 +263,7 @@ def _become(request: dict[str, Any], files: list[int], answer: socket.socket) ->
         sys.stdin, sys.stdout, sys.stderr = (os.fdopen(n, mode, closefd=False) for n, mode in enumerate("rww"))
         sys.stderr.reconfigure(line_buffering=True, errors="backslashreplace")
         sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
+        draw_figures(request["draws"])
         sys.argv = [sys.modules["dl_lab.__main__"].__file__ or "", *request["words"]]
         from dl_lab.cli import main
 
@@ -262,14 +286,17 @@ def _import_everything() -> None:
     import importlib
     import pkgutil
 
+    from hydra.core.plugins import Plugins
+
     from dl_lab import commands, preload
 
     preload.torch()
     with preload.without_collections():
         for module in pkgutil.iter_modules(commands.__path__):
             importlib.import_module(f"dl_lab.commands.{module.name}")
-        for name in ("dl_lab.__main__", "dl_lab.sweeps.start", "dl_lab.procedures.fit", "dl_lab.training.trainer"):
+        for name in OF_A_RUN:
             importlib.import_module(name)
+        Plugins.instance()  # looks through the installed packages
 
 
 if __name__ == "__main__":

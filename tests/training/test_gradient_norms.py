@@ -147,6 +147,7 @@ def fit(folder: Path, callbacks, one: GradientLearner | None = None, resume: boo
     return run
 
 
+@pytest.mark.figures
 def test_one_update_in_every_is_measured_and_the_first_one(tmp_path):
     fit(tmp_path / "run", {"norms": GradientNorms(every=4, of=["output", "weight"])})
     records = read_records(tmp_path / "run" / FILE)

@@ -169,6 +169,7 @@ def test_judging_the_training_split_replaces_running_metrics(execute):
     }
 
 
+@pytest.mark.figures
 def test_a_probe_shows_probabilities(execute):
     folder, _ = execute("experiment=digits_softmax", *SMOKE)
     lines = (folder / "tables" / "probe.csv").read_text().splitlines()[1:]

@@ -110,6 +110,7 @@ def test_a_procedure_without_a_torch_model_has_no_layers():
         assert sum(row["kind"] == "Linear" for row in rows) == expected
 
 
+@pytest.mark.figures
 def test_first_layer_filters_as_the_homework_draws_them(execute):
     words = ("dataset=cifar10", "dataset.source=generated", "dataset.n_generated=20", "model=cnn")
     key = "+callbacks.filters._target_=dl_lab.training.callbacks.FirstLayerFilters"

@@ -12,6 +12,8 @@ from dl_lab.runs.files import read_records
 from dl_lab.training.transcripts import FILE, Transcripts
 from dl_lab.types import Interrupted, UserError
 
+pytestmark = pytest.mark.figures
+
 # Dropout and SpecAugment draw while the first one trains.
 KINDS = {"attention": ["task=transcription_augmented", "task.mask_padding=true"], "lstm": [], "ctc": []}
 SMALL = [
