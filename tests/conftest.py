@@ -20,11 +20,15 @@ STARTS_PROCESSES = {"lab", "cost"}  # fixtures that run the command in a process
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that start interpreters: importing torch in each is most of what they cost."""
+    """Mark the tests that start interpreters: importing torch in each is most of what they cost. Long tests go first.
+
+    A long test that began last would keep one worker busy while the others have nothing left to do.
+    """
     for item in items:
         imports_subprocess = hasattr(getattr(item, "module", None), "subprocess")
         if imports_subprocess or STARTS_PROCESSES & set(getattr(item, "fixturenames", ())):
             item.add_marker("processes")
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.hookimpl(wrapper=True)
