@@ -162,6 +162,23 @@ def test_a_healthy_run_has_no_finding():
     assert not names(evidence(looks=[look(), look(150)], examination={"train_or_val_auc": 0.52, "test_in_train": 0}))
 
 
+@pytest.mark.parametrize(
+    ("decay", "is_read", "tries"),
+    [
+        (0.1, True, ("model.dropout=0", "optimizer.weight_decay=0")),
+        (0.0, True, ("model.dropout=0",)),
+        (0.1, False, ("model.dropout=0",)),
+    ],
+    ids=["another value", "the value it has", "a learner without an optimizer"],
+)
+def test_what_to_try_changes_the_run(decay, is_read, tries):
+    group = {"weight_decay": decay}
+    learner = {"model": {"dropout": 0.5}, **({"optimizer": group} if is_read else {})}
+    found = evidence(**dict(CASES["underfitting"]), procedure={"learner": learner})
+    found.config["optimizer"] = group  # a group stays in the config, whoever reads it
+    assert [finding.tries for finding in apply_rules(found) if finding.name == "underfitting"] == [tries]
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_every_disease_has_its_section_in_the_docs(name):
     assert f"\n### {name}\n" in DOCS.read_text()

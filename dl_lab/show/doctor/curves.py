@@ -101,7 +101,7 @@ def find_chance_level(evidence: Evidence) -> Iterator[Finding]:
             f"val/accuracy is {number(best)}; the commonest class alone is {number(share)} of the validation items.",
             "The net does no better than the constant answer of the commonest class. Accuracy hides this where classes "
             "are unbalanced.",
-            ("+task.weight=auto", "trainer.monitor=val/balanced_accuracy trainer.mode=max"),
+            ("task.weight=auto", "trainer.monitor=val/balanced_accuracy trainer.mode=max"),
             0.9,
         )
         return

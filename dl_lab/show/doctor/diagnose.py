@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+
+import yaml
 
 from dl_lab.show import tables
 from dl_lab.show.doctor import curves, data, epochs, layers
@@ -86,23 +88,57 @@ def apply_rules(evidence: Evidence) -> list[Finding]:
     return [replace(finding, tries=_choose_tries(finding.tries, evidence)) for finding in findings]
 
 
+PARTS = {"model": "", "learner": "", "optimizer": "learner.", "scheduler": "learner.", "task": "learner."}
+
+
 def _choose_tries(overrides: Sequence[str], evidence: Evidence) -> tuple[str, ...]:
-    """Keep the overrides whose keys this run's config has, and write them as this run takes them.
+    """Keep the overrides that change this run: it reads their keys, and has other values.
 
     In a run that compares several models, a key lies below its contender. A choice of a group ("scheduler=cosine") has
     no such form, so it is left out.
     """
-    parts = {"model": "", "learner": "", "optimizer": "learner.", "scheduler": "learner.", "task": "learner."}
     chosen = []
     for override in overrides:
         key = override.partition("=")[0]
-        root = key.replace("/", ".").partition(".")[0]
-        if not evidence.contender or root not in parts:
-            if not ("/" in key or "." in key) or evidence.has(key.replace("/", ".")):
-                chosen.append(override)
-        elif "." in key and "/" not in key and evidence.has(f"learner.{key.removeprefix('learner.')}"):
-            chosen.append(f"procedure.contenders.{evidence.contender}.{parts[root]}{override}")
+        path = key.replace("/", ".")
+        root = path.partition(".")[0]
+        if evidence.contender and root in PARTS:
+            if key == path != root and evidence.has(f"learner.{key.removeprefix('learner.')}"):
+                chosen.append(f"procedure.contenders.{evidence.contender}.{PARTS[root]}{override}")
+        elif _reads(evidence, path) and not _has_values(evidence, override):
+            chosen.append(override)
     return tuple(chosen)
+
+
+def _reads(evidence: Evidence, path: str) -> bool:
+    """Whether the run's config has a key. A part of the learner must be in the procedure: else nothing reads it."""
+    root, _, rest = path.partition(".")
+    if root not in PARTS:
+        return evidence.has(path)
+    return any(not rest or _has_path(part, rest) for part in _find_parts(evidence.procedure, root))
+
+
+def _find_parts(node: object, name: str) -> Iterator[object]:
+    """Yield the values of the keys of this name within a config, at any depth."""
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            if key == name:
+                yield value
+            yield from _find_parts(value, name)
+
+
+def _has_path(node: object, path: str) -> bool:
+    for key in path.split("."):
+        if not isinstance(node, Mapping) or key not in node:
+            return False
+        node = node[key]
+    return True
+
+
+def _has_values(evidence: Evidence, overrides: str) -> bool:
+    """Whether the run has the values of these overrides already."""
+    pairs = [override.partition("=")[::2] for override in overrides.split(" ")]
+    return all(evidence.setting(key) == yaml.safe_load(value) for key, value in pairs)
 
 
 def describe_scope(evidence: Evidence) -> str:
@@ -113,7 +149,7 @@ def describe_scope(evidence: Evidence) -> str:
     if evidence.losses:
         parts.append(f"{len(evidence.losses):,} losses")
     if evidence.looks:
-        parts.append(f"{len(evidence.looks)} looks at layers and gradients")
+        parts.append(f"{count(len(evidence.looks), 'look')} at layers and gradients")
     if evidence.examination:
         parts.append("the data and the trained model")
     scope = f"Looked at {', '.join(parts)} with {len(RULES)} rules." if parts else "There are no records to look at."
