@@ -3,8 +3,9 @@
     python scripts/ward/experiments.py OUTPUT_FOLDER [--updates 1000] [--seconds 300] [--only NAME ...]
 
 Trains each experiment at its own settings with its own data, for at most so many updates, and examines the run. An
-experiment whose data are not here runs in its smoke form. One that takes longer than --seconds is interrupted, and the
-doctor reads what it recorded. A finished run is not trained again. Prints the findings and writes experiments.json.
+experiment whose data are not here runs in its smoke form. One that computes for longer than --seconds is interrupted
+and begins again, with half of the updates that it had made: only a training that ends has the doctor's last look. A
+finished run is not trained again. Prints the findings and writes experiments.json.
 """
 
 from __future__ import annotations
@@ -12,14 +13,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from dl_lab import configs
+from dl_lab.runs.files import read_json, read_losses
 from dl_lab.show.doctor.diagnose import diagnose
 from dl_lab.types import UserError
 
@@ -51,7 +55,10 @@ def list_trainings() -> list[str]:
 
 
 def examine(name: str, folder: Path, n_updates: int, seconds: int) -> dict[str, object]:
-    """Train one experiment, or take its finished run, and name what the doctor finds."""
+    """Train one experiment, or take its finished run, and name what the doctor finds.
+
+    A comparison of several nets has a run below it for each of them; all of them are examined.
+    """
     forms = {
         "own data": [f"trainer.max_steps={n_updates}"],
         "smoke": ["profile=smoke"],
@@ -59,12 +66,18 @@ def examine(name: str, folder: Path, n_updates: int, seconds: int) -> dict[str, 
     row: dict[str, object] = {"experiment": name, "form": "failed", "findings": [], "seen": []}
     for form, words in forms.items():
         run = folder / form.replace(" ", "_")
+        everything = [f"experiment={name}", *words, *QUIET, f"hydra.run.dir={run}"]
         if not (run / "status.json").exists():
-            train([f"experiment={name}", *words, *QUIET, f"hydra.run.dir={run}"], seconds)
-        if not (run / "metrics.jsonl").exists():
+            train(everything, seconds)
+        if (n_made := count_updates(run)) and read_state(run) == "interrupted":
+            shutil.rmtree(run)
+            everything = [word for word in everything if not word.startswith("trainer.max_steps")]
+            train([*everything, f"trainer.max_steps={max(1, n_made // 2)}"], float("inf"))
+        trained = sorted(path.parent for path in [*run.glob("metrics.jsonl"), *run.glob("*/metrics.jsonl")])
+        if not trained:
             continue
         try:
-            findings = diagnose(run)
+            findings = [finding for one in trained for finding in diagnose(one)]
         except UserError as error:
             row["seen"] = [str(error)]
             continue
@@ -73,16 +86,26 @@ def examine(name: str, folder: Path, n_updates: int, seconds: int) -> dict[str, 
     return row
 
 
-def train(words: list[str], seconds: int) -> None:
-    """Run dl-lab; interrupt it, as Ctrl-C does, when its time is over."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dl_lab", *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGINT)
-        process.communicate()
+def read_state(run: Path) -> str:
+    """The state of a run."""
+    return str((read_json(run / "status.json") or {}).get("state"))
+
+
+def count_updates(run: Path) -> int:
+    """The updates of a run. A comparison of several nets has runs below it: those of the first one."""
+    return next((n for n in map(len, map(read_losses, [run, *sorted(run.glob("*/"))])) if n), 0)
+
+
+def train(words: list[str], seconds: float) -> None:
+    """Run dl-lab; interrupt it, as Ctrl-C does, when its CPU time is over: a busy machine changes no finding."""
+    command = [sys.executable, "-m", "dl_lab", *words]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None:
+        spent = subprocess.run(["ps", "-o", "cputimes=", "-p", str(process.pid)], capture_output=True, check=False)
+        if int(spent.stdout or 0) > seconds:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+        time.sleep(1)
 
 
 if __name__ == "__main__":
