@@ -2,9 +2,10 @@
 
     python scripts/ward/experiments.py OUTPUT_FOLDER [--updates 1000] [--seconds 300] [--only NAME ...]
 
-Trains each experiment at its own settings with its own data, for at most so many updates, and examines the run. An
-experiment whose data are not here runs in its smoke form. One that computes for longer than --seconds is interrupted
-and begins again, with half of the updates that it had made: only a training that ends has the doctor's last look. A
+Trains each experiment at its own settings with its own data, for at most so many updates, and examines the run. Where
+only a part or a stand-in of the data is here, it is used, and random weights in place of ImageNet's. An experiment
+whose data are not here at all runs in its smoke form. One that computes for longer than --seconds is interrupted and
+begins again, with half of the updates that it had made: only a training that ends has the doctor's last look. A
 finished run is not trained again. Prints the findings and writes experiments.json.
 """
 
@@ -21,6 +22,9 @@ import time
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import results
 
 from dl_lab import configs
 from dl_lab.runs.files import read_json, read_losses
@@ -59,8 +63,10 @@ def examine(name: str, folder: Path, n_updates: int, seconds: int) -> dict[str, 
 
     A comparison of several nets has a run below it for each of them; all of them are examined.
     """
+    (item,) = results.planned([name], folder / "none", [])
+    random_weights = ["procedure.weights=random"] if item.weights else []
     forms = {
-        "own data": [f"trainer.max_steps={n_updates}"],
+        "own data": [*item.words, *random_weights, f"trainer.max_steps={n_updates}"],
         "smoke": ["profile=smoke"],
     }
     row: dict[str, object] = {"experiment": name, "form": "failed", "findings": [], "seen": []}
