@@ -5,8 +5,8 @@
 Trains each experiment at its own settings with its own data, for at most so many updates, and examines the run. Where
 only a part or a stand-in of the data is here, it is used, and random weights in place of ImageNet's. An experiment
 whose data are not here at all runs in its smoke form. One that computes for longer than --seconds is interrupted and
-begins again, with half of the updates that it had made: only a training that ends has the doctor's last look. A
-finished run is not trained again. Prints the findings and writes experiments.json.
+begins again, with half of the updates that it had made, but at least 100: only a training that is so long, and that
+ends, has the doctor's looks. A finished run is not trained again. Prints the findings and writes experiments.json.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ import results
 from dl_lab import configs
 from dl_lab.runs.files import read_json, read_losses
 from dl_lab.show.doctor.diagnose import diagnose
+from dl_lab.training.vitals import LEAST_UPDATES
 from dl_lab.types import UserError
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -78,7 +79,7 @@ def examine(name: str, folder: Path, n_updates: int, seconds: int) -> dict[str, 
         if (n_made := count_updates(run)) and read_state(run) == "interrupted":
             shutil.rmtree(run)
             everything = [word for word in everything if not word.startswith("trainer.max_steps")]
-            train([*everything, f"trainer.max_steps={max(1, n_made // 2)}"], float("inf"))
+            train([*everything, f"trainer.max_steps={max(LEAST_UPDATES, n_made // 2)}"], float("inf"))
         trained = sorted(path.parent for path in [*run.glob("metrics.jsonl"), *run.glob("*/metrics.jsonl")])
         if not trained:
             continue
