@@ -1,18 +1,19 @@
 """What the doctor says of the shipped experiments.
 
-    python scripts/ward/experiments.py OUTPUT_FOLDER [--updates 1000] [--seconds 300] [--only NAME ...]
+    python scripts/ward/experiments.py OUTPUT_FOLDER [--updates 600] [--seconds 300] [--only NAME ...] [--table FILE]
 
 Trains each experiment at its own settings with its own data, for at most so many updates, and examines the run. Where
 only a part or a stand-in of the data is here, it is used, and random weights in place of ImageNet's. An experiment
-whose data are not here at all runs in its smoke form. One that computes for longer than --seconds is interrupted and
-begins again, with half of the updates that it had made, but at least 100: only a training that is so long, and that
-ends, has the doctor's looks. A finished run is not trained again. Prints the findings and writes experiments.json.
+whose data are not here at all runs in its smoke form. One that computes for longer than --seconds is interrupted. If it
+was fast, it begins again with half of the updates that it had made, since only a training that ends has the doctor's
+last look. Else the doctor reads what was recorded. A finished run is not trained again. Prints the findings; --table
+writes them as CSV, with how many updates were made and how often the doctor looked.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import csv
 import os
 import shutil
 import signal
@@ -29,10 +30,11 @@ import results
 from dl_lab import configs
 from dl_lab.runs.files import read_json, read_losses
 from dl_lab.show.doctor.diagnose import diagnose
+from dl_lab.show.doctor.evidence import VITALS_FILE
 from dl_lab.training.vitals import LEAST_UPDATES
-from dl_lab.types import UserError
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
+COLUMNS: tuple[str, ...] = ("experiment", "data", "updates", "looks", "findings", "seen")
 QUIET = ["threads=1", "logger=none", "callbacks.curves=null"]
 
 
@@ -40,16 +42,21 @@ def main() -> None:
     """Train the experiments for some updates, and print what the doctor says about each."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--updates", type=int, default=1000)
+    parser.add_argument("--updates", type=int, default=600)
     parser.add_argument("--seconds", type=int, default=300)
     parser.add_argument("--only", nargs="+", default=[])
+    parser.add_argument("--table", type=Path, metavar="FILE")
     options = parser.parse_args()
     rows = []
     for name in options.only or list_trainings():
         row = examine(name, options.folder.resolve() / name, options.updates, options.seconds)
         rows.append(row)
-        print(f"{name:36} {row['form']:12} {row['findings']}", flush=True)
-    (options.folder / "experiments.json").write_text(json.dumps(rows, indent=1) + "\n")
+        print(f"{name:36} {row['data']:12} {row['findings']}", flush=True)
+    if options.table:
+        with options.table.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(COLUMNS), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
 
 
 def list_trainings() -> list[str]:
@@ -70,26 +77,37 @@ def examine(name: str, folder: Path, n_updates: int, seconds: int) -> dict[str, 
         "own data": [*item.words, *random_weights, f"trainer.max_steps={n_updates}"],
         "smoke": ["profile=smoke"],
     }
-    row: dict[str, object] = {"experiment": name, "form": "failed", "findings": [], "seen": []}
+    row: dict[str, object] = {
+        "experiment": name,
+        "data": "failed",
+        "updates": 0,
+        "looks": 0,
+        "findings": "",
+        "seen": "",
+    }
     for form, words in forms.items():
         run = folder / form.replace(" ", "_")
         everything = [f"experiment={name}", *words, *QUIET, f"hydra.run.dir={run}"]
         if not (run / "status.json").exists():
             train(everything, seconds)
-        if (n_made := count_updates(run)) and read_state(run) == "interrupted":
+        n_made = count_updates(run)
+        if n_made >= 2 * LEAST_UPDATES and read_state(run) == "interrupted":
             shutil.rmtree(run)
             everything = [word for word in everything if not word.startswith("trainer.max_steps")]
-            train([*everything, f"trainer.max_steps={max(LEAST_UPDATES, n_made // 2)}"], float("inf"))
-        trained = sorted(path.parent for path in [*run.glob("metrics.jsonl"), *run.glob("*/metrics.jsonl")])
+            train([*everything, f"trainer.max_steps={n_made // 2}"], float("inf"))
+        records = [path for name in ("metrics.jsonl", VITALS_FILE) for path in run.rglob(name)]
+        trained = sorted({path.parent for path in records})
         if not trained:
             continue
-        try:
-            findings = [finding for one in trained for finding in diagnose(one)]
-        except UserError as error:
-            row["seen"] = [str(error)]
-            continue
-        row |= {"form": form, "findings": [f.name for f in findings], "seen": [f.seen for f in findings]}
-        break
+        findings = [finding for one in trained for finding in diagnose(one)]
+        dataset = (read_json(run / "status.json") or {}).get("dataset") or {}
+        return row | {
+            "data": dataset.get("label", "none"),
+            "updates": count_updates(run),
+            "looks": sum(len(path.read_text().splitlines()) for path in records if path.name == VITALS_FILE),
+            "findings": " ".join(finding.name for finding in findings),
+            "seen": " ".join(finding.seen for finding in findings),
+        }
     return row
 
 
