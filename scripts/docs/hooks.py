@@ -34,6 +34,7 @@ MAKERS: dict[str, Any] = {
     "experiments": lambda of: experiment_pages.experiments(),
     "sweeps": lambda of: experiment_pages.sweeps(),
     "n_experiments": lambda of: str(len(catalogue.experiments())),
+    "examined": lambda of: result_pages.examined(),
     "families": lambda of: result_pages.families(),
     "howto": lambda of: _list_of_guides(),
     "ids": lambda of: experiment_pages.ids(),

@@ -202,3 +202,22 @@ def families() -> str:
 
     measured = json.loads((RESULTS / "benchmarks" / "families.json").read_text(encoding="utf-8"))
     return family_table.markdown(measured)
+
+
+def examined() -> str:
+    """The shipped experiments in which the doctor found something, and how many it examined."""
+    with (RESULTS / "benchmarks" / "examined.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    looked_at = sum(int(row["looks"]) > 0 for row in rows)
+    lines = [
+        f"{len(rows)} experiments were examined, {looked_at} of them with looks at layers and gradients; "
+        f"{sum(not row['findings'] for row in rows)} have no finding.",
+        "",
+        "| experiment | data | updates | finding | what was seen |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        if row["findings"]:
+            cells = (f"`{row['experiment']}`", row["data"], row["updates"], row["findings"], row["seen"])
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
