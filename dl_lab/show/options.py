@@ -17,6 +17,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, *args: object, **settings: object) -> None:
         # The type checker cannot see that these are ArgumentParser's own arguments.
         super().__init__(*args, **{"allow_abbrev": False, **settings})  # pyright: ignore[reportArgumentType]
+        self.color = False  # Python 3.14 would add its own colours; the help has the same ones under every Python
 
     def format_help(self) -> str:
         """Return the help, with headings in bold and the names of arguments in colour."""

@@ -90,6 +90,8 @@ def _fetch(url: str, path: Path, prefix: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix, progress=sys.stderr.isatty())
     except (OSError, RuntimeError, urllib.error.URLError) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # the error holds the server's answer; Python 3.14 warns about an answer that stays open
         reason = getattr(error, "reason", error)
         raise UserError(
             f"{url} could not be downloaded: {reason}. Run again later, or put the file at {path}; {ADVICE}."
