@@ -48,6 +48,7 @@ def test_a_part_of_a_run_has_loggers_with_the_same_settings():
     assert list(boards.boards) == ["mine", "csv"]
 
 
+@pytest.mark.filterwarnings("ignore:codecs.open:DeprecationWarning")  # MLflow's own, with Python 3.14
 def test_mlflow_gets_parameters_metrics_and_figures(execute, tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow", reason="MLflow is not installed")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
