@@ -1,12 +1,13 @@
 """Which experiments raise their training loss in the first hundred updates? A look at each one's own settings.
 
-    python scripts/first_updates.py --outputs outputs/first_updates [EXPERIMENT ...]
+    python scripts/first_updates.py --outputs outputs/first_updates [--read] [EXPERIMENT ...]
 
 Each experiment that trains begins as `dl-lab experiment=NAME` does, on its own data where they are here, else on a part
 or a stand-in of them, and is stopped after 100 updates (or --seconds). Each has a row in
 docs/results/benchmarks/first_updates.csv: the loss of the first update, the highest mean of five updates in a row, and
 the mean of the last ten. A loss "rises" where that highest mean is above 1.5 times the first loss, or the last mean is
-above the first loss.
+above the first loss. --read trains nothing: it judges the runs in the folder, a subfolder for each experiment, as
+scripts/ward/experiments.py leaves them.
 """
 
 from __future__ import annotations
@@ -82,11 +83,17 @@ def look(experiment: str, outputs: Path, seconds: float) -> dict[str, Any] | Non
         pass
     except UserError as error:
         print(f"{experiment}: {error}", flush=True)
-    losses = [loss for run in find_runs(folder)[-1:] for loss in read_losses(run)]
+    return read(experiment, folder)
+
+
+def read(experiment: str, folder: Path) -> dict[str, Any] | None:
+    """The row of an experiment's newest run below a folder; None where no run has made an update."""
+    runs = find_runs(folder)
+    losses = read_losses(runs[-1]) if runs else []
     if not losses:
         return None
-    data = [(read_json(run / "status.json") or {}).get("dataset") or {} for run in find_runs(folder)[-1:]]
-    name = f"{data[0].get('name', '')} ({data[0].get('label', '')})" if data and data[0] else ""
+    data = (read_json(runs[-1] / "status.json") or {}).get("dataset")
+    name = f"{data.get('name', '')} ({data.get('label', '')})" if data else ""
     return {"experiment": experiment, "data": name, **judge(losses)}
 
 
@@ -96,11 +103,13 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="EXPERIMENT", help="all where none is named")
     parser.add_argument("--outputs", type=Path, required=True, metavar="DIR")
     parser.add_argument("--seconds", type=float, default=60, metavar="N", help="stop a slower one after N seconds (60)")
+    parser.add_argument("--read", action="store_true", help="judge the runs that are there, train nothing")
     options = parser.parse_args()
     names = options.names or [entry.name for entry in catalogue.experiments()]
     rows: dict[str, dict[str, Any]] = {row["experiment"]: row for row in results.read_rows(TABLE)}
     for name in names:
-        row = look(name, options.outputs, options.seconds)
+        folder = options.outputs / name
+        row = read(name, folder) if options.read else look(name, options.outputs, options.seconds)
         if row is None:
             continue
         rows[name] = row

@@ -50,8 +50,17 @@ def test_the_quick_form_compares_losses_and_writes_a_table(tmp_path):
     assert {"tuned", "notebook"} <= set(report["families"]["Dense autoencoder (NYC taxi)"]["ratios"])
     table = (tmp_path / "r.md").read_text()
     assert "| Dense autoencoder (NYC taxi), batch 64" in table
-    assert report["date"] in table
-    assert report["hardware"] in table
+    measured = report["families"]["Dense autoencoder (NYC taxi)"]
+    assert f"{measured['hardware']}, torch {measured['torch']}, {measured['date']}" in table
+
+
+def test_the_table_says_which_machine_measured_which_family(families):
+    import family_table
+
+    one = {"hardware": "one CPU", "torch": "2.14.1", "date": "2026-11-30"}
+    both = {"families": {"CNN": one, "VAE": {**one, "hardware": "another CPU"}}}
+    assert family_table.measured_on({"families": {"CNN": one, "VAE": one}}) == "one CPU, torch 2.14.1, 2026-11-30."
+    assert "VAE: another CPU, torch 2.14.1, 2026-11-30." in family_table.measured_on(both)
 
 
 def test_a_family_that_is_not_there_is_said(tmp_path):

@@ -236,18 +236,20 @@ def main() -> None:
         report = json.loads(options.json.read_text(encoding="utf-8"))
     if importlib.util.find_spec("lightning") is None:
         print("Lightning is not installed (the extra `bench`): its column is left out.")
-    report["hardware"] = describe_environment([])["cpu"]
-    report["torch"] = torch.__version__
-    report["date"] = time.strftime("%Y-%m-%d", time.gmtime())
     report["command"] = f"python scripts/benchmarks/families.py --rounds {options.rounds}"
+    here = {
+        "hardware": describe_environment([])["cpu"],
+        "torch": torch.__version__,
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+    }
     for family in chosen:
         lengths = (QUICK, 2 * QUICK) if options.quick else family.lengths
         row = measure(family, 1 if options.quick else options.rounds, lengths, (1, 2) if options.quick else EPOCHS)
         if not (options.no_memory or options.quick):
             memory = {name: peak(family, name, lengths[0]) for name in ("dl-lab", "tuned")}
             row["memory"] = {**memory, "ratio": memory["dl-lab"] / memory["tuned"]}
-        report["families"][family.name] = row
-        print(markdown({**report, "families": {family.name: row}}).splitlines()[2], flush=True)
+        report["families"][family.name] = {**row, **here}
+        print(markdown({**report, "families": {family.name: {**row, **here}}}).splitlines()[2], flush=True)
         if options.json:
             options.json.parent.mkdir(parents=True, exist_ok=True)
             options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

@@ -24,8 +24,17 @@ def markdown(report: dict[str, Any]) -> str:
             cells.append("{update:.2f}, {epoch:.1f}, {run:.0f}".format(**row["costs"][who]))
         lengths = " and ".join(f"{n:,}" for n in row["samples"])
         lines.append(f"| {name}, batch {row['batch']}, {lengths} samples | {' | '.join(cells)} |")
-    facts = f"{report['hardware']}, one thread, torch {report['torch']}, {report['date']}: `{report['command']}`"
-    return "\n".join([*lines, "", facts])
+    return "\n".join([*lines, "", f"`{report['command']}`, one thread. {measured_on(report)}"])
+
+
+def measured_on(report: dict[str, Any]) -> str:
+    """Say which machine, torch and date the families were measured with."""
+    places: dict[str, list[str]] = {}
+    for name, row in report["families"].items():
+        places.setdefault(f"{row['hardware']}, torch {row['torch']}, {row['date']}", []).append(name)
+    if len(places) == 1:
+        return f"{next(iter(places))}."
+    return " ".join(f"{', '.join(names)}: {place}." for place, names in places.items())
 
 
 def _ratio(row: dict[str, Any], other: str, kind: str) -> str:

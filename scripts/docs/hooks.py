@@ -42,6 +42,7 @@ MAKERS: dict[str, Any] = {
     "notebook": lambda of: notebook_page.page(),
     "results": result_pages.table,
     "sweep_times": lambda of: result_pages.sweep_times(),
+    "tuning": lambda of: result_pages.tuning(),
     "throughput": lambda of: result_pages.throughput(),
 }
 _formulas: dict[str, list[tuple[str, bool]]] = {}

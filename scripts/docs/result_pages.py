@@ -221,3 +221,14 @@ def examined() -> str:
             cells = (f"`{row['experiment']}`", row["data"], row["updates"], row["findings"], row["seen"])
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def tuning() -> str:
+    """What `dl-lab tune` printed on each machine where scripts/benchmarks/tuning.py was run."""
+    lines = []
+    for machine in json.loads((RESULTS / "benchmarks" / "tuning.json").read_text(encoding="utf-8")):
+        lines += [f"### {machine['hardware']}", "", f"torch {machine['torch']}, {machine['date']}.", ""]
+        for job, output in machine["jobs"].items():
+            command = f"dl-lab tune {job} --dry-run --seconds {machine['seconds']:g}"
+            lines += [f"`{command}`", "", "```text", output, "```", ""]
+    return "\n".join(lines)
