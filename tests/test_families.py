@@ -49,7 +49,7 @@ def test_the_quick_form_compares_losses_and_writes_a_table(tmp_path):
     assert list(report["families"]) == ["Dense autoencoder (NYC taxi)", "NumPy perceptron (OCTMNIST)"]
     assert {"tuned", "notebook"} <= set(report["families"]["Dense autoencoder (NYC taxi)"]["ratios"])
     table = (tmp_path / "r.md").read_text()
-    assert "| Dense autoencoder (NYC taxi), batch 64" in table
+    assert "| Dense autoencoder (NYC taxi) | 64 |" in table
     measured = report["families"]["Dense autoencoder (NYC taxi)"]
     assert f"{measured['hardware']}, torch {measured['torch']}, {measured['date']}" in table
 

@@ -9,22 +9,25 @@ MOST_MEMORY = 1.1  # of the tuned loop's
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """The table, with the hardware, the date and the command; a ratio that misses its goal is in italics."""
+    """Two tables: ratios, where one that misses its goal is in italics; then sizes, memory and fitted costs."""
     others = [name for name in GOALS if any(name in row["ratios"] for row in report["families"].values())]
     head = [f"{name}, {kind}" for name in others for kind in ("short", "long")]
-    lines = [
-        "| family | " + " | ".join(head) + " | memory | ms: update, epoch, run (dl-lab) | the same (tuned) |",
-        "|---|" + "---|" * (len(head) + 3),
-    ]
+    ratios = [f"| family | {' | '.join(head)} |", "|---|" + "---|" * len(head)]
+    costs = ["| family | batch | samples | memory | dl-lab: update, epoch, run | tuned |", "|---|---|---|---|---|---|"]
     for name, row in report["families"].items():
         cells = [_ratio(row, other, kind) for other in others for kind in ("short", "long")]
+        ratios.append(f"| {name} | {' | '.join(cells)} |")
         memory = row.get("memory", {}).get("ratio")
-        cells.append("" if memory is None else _marked(f"{memory:.2f}", memory <= MOST_MEMORY))
-        for who in ("dl-lab", "tuned"):
-            cells.append("{update:.2f}, {epoch:.1f}, {run:.0f}".format(**row["costs"][who]))
-        lengths = " and ".join(f"{n:,}" for n in row["samples"])
-        lines.append(f"| {name}, batch {row['batch']}, {lengths} samples | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", f"`{report['command']}`, one thread. {measured_on(report)}"])
+        cells = [
+            str(row["batch"]),
+            " and ".join(f"{n:,}" for n in row["samples"]),
+            "" if memory is None else _marked(f"{memory:.2f}", memory <= MOST_MEMORY),
+            *("{update:.2f}, {epoch:.1f}, {run:.0f} ms".format(**row["costs"][who]) for who in ("dl-lab", "tuned")),
+        ]
+        costs.append(f"| {name} | {' | '.join(cells)} |")
+    memory_note = "Memory is dl-lab's peak beside the tuned loop's."
+    facts = f"`{report['command']}`, one thread. {measured_on(report)}"
+    return "\n".join([*ratios, "", *costs, "", f"{memory_note} {facts}"])
 
 
 def measured_on(report: dict[str, Any]) -> str:
@@ -41,7 +44,7 @@ def _ratio(row: dict[str, Any], other: str, kind: str) -> str:
     found = row["ratios"].get(other, {}).get(kind)
     if found is None:
         return ""
-    text = "{median:.2f} ({least:.2f} to {greatest:.2f})".format(**found)
+    text = "{median:.2f} ({least:.2f}–{greatest:.2f})".format(**found)
     return _marked(text, found["median"] >= GOALS[other])
 
 

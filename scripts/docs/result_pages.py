@@ -218,7 +218,7 @@ def examined() -> str:
     ]
     for row in rows:
         if row["findings"]:
-            cells = (f"`{row['experiment']}`", row["data"], row["updates"], row["findings"], row["seen"])
+            cells = (row["experiment"], row["data"], row["updates"], row["findings"], row["seen"])
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
