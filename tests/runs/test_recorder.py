@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from types import MappingProxyType
 
@@ -280,3 +281,12 @@ def test_a_limit_on_the_size_of_files_is_one_sentence(tmp_path):
     assert "Traceback" not in done.stderr
     assert "dl-lab: Cannot write" in done.stderr and "File too large" in done.stderr
     assert read_json(tmp_path / "run" / "status.json")["state"] == "failed"
+
+
+def test_runs_that_start_within_a_second_have_an_order():
+    from dl_lab.runs.files import now, parse_time
+
+    first = now()
+    time.sleep(0.002)
+    second = now()
+    assert parse_time(first) < parse_time(second), "`last` would take either of them"
