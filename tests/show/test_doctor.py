@@ -179,6 +179,15 @@ def test_what_to_try_changes_the_run(decay, is_read, tries):
     assert [finding.tries for finding in apply_rules(found) if finding.name == "underfitting"] == [tries]
 
 
+def test_a_net_slightly_above_chance_on_many_items_is_on_no_plateau():
+    few = {split: {"0": 263, "1": 249} for split in ("train", "val")}  # a sample: its larger class has .514
+    found = evidence(counts=few, accuracy=[0.528, 0.548], val=[0.69, 0.686], losses=[0.69] * 200)
+    found.summary["dataset"]["sizes"] = {"val": 512}
+    assert "plateau-at-chance" in names(found)
+    found.summary["dataset"]["sizes"] = {"val": 12500}
+    assert "plateau-at-chance" not in names(found)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_every_disease_has_its_section_in_the_docs(name):
     assert f"\n### {name}\n" in DOCS.read_text()

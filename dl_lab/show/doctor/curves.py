@@ -105,6 +105,10 @@ def find_chance_level(evidence: Evidence) -> Iterator[Finding]:
             0.9,
         )
         return
+    # The classes may have been counted in a sample; the balanced accuracy is of the whole split.
+    size = evidence.summary.get("dataset", {}).get("sizes", {}).get("val") or n
+    if balanced and max(balanced) > 1 / n_classes + 2.5 * math.sqrt((1 - 1 / n_classes) / n_classes / size):
+        return
     loss = number(losses[-1]) if losses else "?"
     of_chance = f", chance is {number(chance)}" if chance else ""
     answers = " The net answers one class for nearly every item." if predicts_one else ""
