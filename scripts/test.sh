@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets up .venv (once) and runs every check: bash scripts/test.sh [--quick | --oldest | --clusters] [pytest arguments]
 #
-# --quick     for the inner loop: only the tests that run in pytest's own processes and take at most seconds.
+# --quick     for the inner loop: all but the long tests, which tests/long_tests.txt lists.
 # --oldest    the tests in .venv-oldest, with the oldest allowed version of every dependency.
 # --clusters  only the tests that start a SLURM or a Ray cluster on this machine. They need root and its software, which
 #             .ci/run installs; without it they are skipped with a reason.
@@ -10,7 +10,7 @@ oldest=
 checks=yes
 while true; do
     case ${1:-} in
-    --quick) select="$select and not slow and not browser and not processes" ;;
+    --quick) select="$select and not long" ;;
     --oldest) oldest=--oldest checks= ;;
     --clusters) select="slurm or ray" checks= ;;
     *) break ;;
@@ -29,6 +29,7 @@ if [[ -n $checks ]]; then
     trap 'kill "$checker" 2>/dev/null || true; rm -f "$types"' EXIT
 fi
 export OMP_NUM_THREADS=1
+unset PYTHONDONTWRITEBYTECODE # without compiled files, each process would compile dl_lab and the tests anew
 status=0
 # Three on two cores: a fifth of the time a test waits for a process or a page.
 "$python" -m pytest --numprocesses 3 --dist loadgroup -m "$select" "$@" || status=$?

@@ -10,25 +10,38 @@ from pathlib import Path
 import pytest
 from drawing import draw_figures
 from forked_commands import ForkedCommands
+from long_tests import FixtureClock, LongTests, Stopwatch
 
 ROOT = Path(__file__).resolve().parent.parent
 FORKED = ForkedCommands()
 FORKED.install()
+LONG_TESTS = LongTests(Path(__file__).parent / "long_tests.txt")
+KEEPS_A_WORKER_BUSY = 5.0  # seconds of one test
 
 
-STARTS_PROCESSES = {"lab", "cost"}  # fixtures that run the command in a process of its own
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--record-long-tests", action="store_true", help="update tests/long_tests.txt")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("record_long_tests"):
+        config.pluginmanager.register(FixtureClock())
+        if not hasattr(config, "workerinput"):  # the process that all reports come to
+            config.pluginmanager.register(Stopwatch(LONG_TESTS))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that start interpreters: importing torch in each is most of what they cost. Long tests go first.
-
-    A long test that began last would keep one worker busy while the others have nothing left to do.
-    """
+    """Mark the long tests. What keeps one worker busy for long goes first: the others have work meanwhile."""
+    seconds: dict[pytest.Item, float] = {}
     for item in items:
-        imports_subprocess = hasattr(getattr(item, "module", None), "subprocess")
-        if imports_subprocess or STARTS_PROCESSES & set(getattr(item, "fixturenames", ())):
-            item.add_marker("processes")
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+        seconds[item] = LONG_TESTS.find(item.nodeid, getattr(item, "fixturenames", []))
+        if seconds[item]:
+            item.add_marker("long")
+
+    def can_begin_late(item: pytest.Item) -> bool:
+        return seconds[item] < KEEPS_A_WORKER_BUSY and item.get_closest_marker("xdist_group") is None
+
+    items.sort(key=can_begin_late)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -156,7 +156,6 @@ def shell(tmp_path, write_command):
     return run
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("page", EXECUTED, ids=lambda page: page.name)
 def test_a_page_pasted_from_the_top_into_an_empty_folder_works(page, shell):
     """Files are written, commands and Python run in the order of the page; what serves until it is stopped is not."""
@@ -209,7 +208,6 @@ def test_the_readme_is_short_and_its_tables_are_the_measured_ones(script):
     assert script("readme_tables").fill(text) == text
 
 
-@pytest.mark.slow
 def test_the_site_builds_strictly(site):
     for name in ("index", "concepts", "reference/cli", "reference/configs/model", "results/text", "notebook"):
         text = (site / f"{name}.html").read_text(encoding="utf-8")

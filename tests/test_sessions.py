@@ -118,8 +118,6 @@ def test_the_commands_of_a_session_say_the_same_again(write_command, tmp_path):
     expect_the_same(steps, sessions.replay(steps, here, None, binaries))
 
 
-@pytest.mark.slow
-@pytest.mark.processes
 @pytest.mark.skipif("DL_LAB_SLOW" not in os.environ, reason="takes minutes: DL_LAB_SLOW=1 replays every session whole")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_session_says_the_same_again(page, installed, tmp_path):

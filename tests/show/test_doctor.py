@@ -437,7 +437,6 @@ def find(folder) -> set[str]:
     return {finding.name for finding in diagnose(folder)}
 
 
-@pytest.mark.slow
 def test_vanishing_gradients_are_found_in_the_models_that_have_them(execute, monkeypatch, capsys):
     """experiment=gradient_training compares nets with and without skip connections: here the deepest and ResNet-18."""
     monkeypatch.setattr(vitals, "LEAST_UPDATES", 1)

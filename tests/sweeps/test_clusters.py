@@ -425,7 +425,6 @@ def test_a_job_whose_time_is_over_is_requeued_until_its_requeues_are_used_up(slu
     assert [found[1:] for found in results(tmp_path)] == [found[1:] for found in results(local)[:2]]
 
 
-@pytest.mark.slow
 @pytest.mark.skipif("DL_LAB_SLOW" not in os.environ, reason="takes over a minute: DL_LAB_SLOW=1 runs it")
 @pytest.mark.slurm
 def test_slurm_warns_before_the_end_of_a_jobs_time(slurm, tmp_path):
@@ -467,7 +466,6 @@ def test_the_sweep_waits_for_slurms_controller(slurm, tmp_path):
     assert not processes_of(tmp_path)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(
     "DL_LAB_SLOW" not in os.environ,
     reason="takes minutes: a controller without its state gives old numbers to new jobs, which its node refuses for a "

@@ -52,7 +52,6 @@ def test_a_compiled_model_is_the_same_model(execute, plain, monkeypatch):
     assert metrics["train/loss"] == pytest.approx(plain, rel=1e-4)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif("DL_LAB_SLOW" not in os.environ, reason="generating C++ takes half a minute: DL_LAB_SLOW=1 runs it")
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_compiled_code_trains_the_same_model(lab, plain, tmp_path):
