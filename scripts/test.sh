@@ -32,7 +32,7 @@ export OMP_NUM_THREADS=1
 unset PYTHONDONTWRITEBYTECODE # without compiled files, each process would compile dl_lab and the tests anew
 status=0
 # Three on two cores: a fifth of the time a test waits for a process or a page.
-"$python" -m pytest --numprocesses 3 --dist loadgroup -m "$select" "$@" || status=$?
+"$python" -m pytest --numprocesses 4 --dist loadgroup -m "$select" "$@" || status=$?
 if [[ -n $checks ]]; then
     wait "$checker" || status=1
     cat "$types"
