@@ -72,15 +72,27 @@ def explain_value(error: Exception) -> str:
     path = getattr(error, "full_key", None) or ""
     message = _first_line(str(error))
     if unknown := re.match(r"Interpolation key '([^']+)' not found", message):
-        top = unknown[1].partition(".")[0]
+        top, _, rest = unknown[1].partition(".")
+        own = path.partition(".")[0]
         message = f"${{{unknown[1]}}} names a key that this config does not have."
-        if (catalogue.SHIPPED / top).is_dir():
+        if not (catalogue.SHIPPED / top).is_dir():
+            pass
+        elif not rest or _root_of(error).get(top) is None:
             message += f" Is no {top} chosen? Choose one with {top}=NAME."
+        elif (catalogue.SHIPPED / own).is_dir() and own != top:
+            message += f" This {own} does not fit this {top}, which has no {rest}: choose another with {own}=NAME."
     elif missing := re.search(r"Missing mandatory value: (\S+)", message):
         return f"{missing[1]} has no value yet: give it on the command line, {missing[1]}=..."
     elif message.startswith("Recursive interpolation"):
         message = "this interpolation leads back to itself."
     return f"{path}: {message}" if path else message
+
+
+def _root_of(error: Exception) -> Mapping[str, object]:
+    """Return the config in which an error of OmegaConf arose; an empty one if it does not say."""
+    node = getattr(error, "parent_node", None)
+    root = node._get_root() if node is not None else None
+    return root if isinstance(root, Mapping) else {}
 
 
 def _first_line(text: str) -> str:

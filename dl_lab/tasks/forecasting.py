@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dl_lab.tasks.inputs import as_tuple
+from dl_lab.tasks.inputs import as_tuple, require_same_shape
 from dl_lab.types import Batch, LabelledBatch, Metrics, Ratio, Tally
 
 
@@ -92,17 +92,14 @@ class Forecasting:
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tally]:
         """Return the mean squared error, and its tally."""
-        x, y = as_tuple(batch, LabelledBatch)[:2]
-        predicted = self._select(model(x))
-        loss = F.mse_loss(predicted, self._select(y))
-        return loss, {"loss": Ratio(loss.detach() * len(y), len(y))}
+        predicted, actual = self._predict(model, batch)
+        loss = F.mse_loss(predicted, actual)
+        return loss, {"loss": Ratio(loss.detach() * len(actual), len(actual))}
 
     def measure(self, model: nn.Module, batch: Batch) -> Tally:
         """Return the tally of loss, absolute error and R²."""
-        x, y = as_tuple(batch, LabelledBatch)[:2]
-        predicted = self._select(model(x))
-        actual = self._select(y)
-        size = len(y)
+        predicted, actual = self._predict(model, batch)
+        size = len(actual)
         tally: Tally = {
             "loss": Ratio(F.mse_loss(predicted, actual) * size, size),
             "mae": Ratio((predicted - actual).abs().mean() * size, size),
@@ -112,6 +109,13 @@ class Forecasting:
         if observed is not None:
             tally["r2_observed"] = Determination.of(predicted, actual, self._select(observed))
         return tally
+
+    def _predict(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the forecasts and what came, of the features that count: (batch, horizon, features) each."""
+        x, y = as_tuple(batch, LabelledBatch)[:2]
+        output = model(x)
+        require_same_shape(output, y)
+        return self._select(output), self._select(y)
 
     def _select(self, values: Tensor) -> Tensor:
         """Return the features that count, of values (batch, horizon, features)."""

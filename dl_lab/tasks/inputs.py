@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from dl_lab.types import Batch, UserError
 
@@ -66,6 +66,16 @@ def predict(model: nn.Module, batch: Batch) -> tuple[Any, Any]:
     else:
         output = model(**inputs)
     return getattr(output, "logits", output), labels
+
+
+def require_same_shape(output: Tensor, target: Tensor) -> None:
+    """Compare the shapes of a model's output and of what it should be: torch's losses would broadcast them.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
+    if output.shape != target.shape:
+        raise ValueError(f"the model's output is {tuple(output.shape)}, but the task needs {tuple(target.shape)}")
 
 
 def _takes(model: nn.Module, name: str) -> bool:

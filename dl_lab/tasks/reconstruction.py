@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dl_lab.tasks.inputs import as_tuple
+from dl_lab.tasks.inputs import as_tuple, require_same_shape
 from dl_lab.types import Batch, Ratio, Tally, WindowBatch
 
 
@@ -34,15 +34,20 @@ class Reconstruction:
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tally]:
         """Return the mean squared error, and its tally."""
         x = as_tuple(batch, WindowBatch).x
-        loss = F.mse_loss(model(self.add_noise(x)), x)
+        loss = self._compare(model(self.add_noise(x)), x)
         return loss, {"loss": Ratio(loss.detach() * len(x), len(x))}
 
     def measure(self, model: nn.Module, batch: Batch) -> Tally:
         """Return the tally of the loss, with the same noise at every call."""
         x = as_tuple(batch, WindowBatch).x
         generator = torch.Generator(x.device).manual_seed(0)
-        loss = F.mse_loss(model(self.add_noise(x, generator)), x)
+        loss = self._compare(model(self.add_noise(x, generator)), x)
         return {"loss": Ratio(loss * len(x), len(x))}
+
+    @staticmethod
+    def _compare(output: Tensor, x: Tensor) -> Tensor:
+        require_same_shape(output, x)
+        return F.mse_loss(output, x)
 
     def add_noise(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return x with noise.

@@ -22,6 +22,9 @@ from dl_lab.training.session import Callback, Evaluated, Session
 from dl_lab.types import Metrics, Tally
 
 LEAST_UPDATES = 100
+LEAST_SECONDS = (
+    2.0  # of a training whose waits are judged: in a shorter one, a pause of a busy computer is a large share
+)
 LONGEST_WAIT = 8  # updates: a slow loader of 8 workers delivers 8 batches, and the next one comes this much later
 CLOCKED = 11  # one update in 11 is timed: a prime, because the workers of a DataLoader take turns of 2, 4 or 8
 
@@ -102,7 +105,9 @@ class Vitals(Callback):
         """Record the share of waiting, the memory, and the examination."""
         self._is_over = True
         if self._waits and self._works:
-            session.run.summary["waiting_share"] = round(waiting_share(self._waits, self._works), 3)
+            share = waiting_share(self._waits, self._works)
+            if session.step * median(self._works) >= LEAST_SECONDS * (1 - share):
+                session.run.summary["waiting_share"] = round(share, 3)
         session.run.summary["peak_memory_bytes"] = read_peak_memory(session)
         if self._is_long_enough:
             facts = self._examine(session)

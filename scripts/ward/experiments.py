@@ -1,13 +1,15 @@
 """What the doctor says of the shipped experiments.
 
-    python scripts/ward/experiments.py OUTPUT_FOLDER [--updates 600] [--seconds 300] [--only NAME ...] [--table FILE]
+    python scripts/ward/experiments.py OUTPUT_FOLDER [--updates 600] [--seconds 300] [--only NAME ...]
+        [--change KEY=VALUE ...] [--table FILE]
 
 Trains each experiment at its own settings with its own data, for at most so many updates, and examines the run. Where
 only a part or a stand-in of the data is here, it is used, and random weights in place of ImageNet's. An experiment
 whose data are not here at all runs in its smoke form. One that computes for longer than --seconds is interrupted. If it
 was fast, it begins again with half of the updates that it had made, since only a training that ends has the doctor's
-last look. Else the doctor reads what was recorded. A finished run is not trained again. Prints the findings; --table
-writes them as CSV, with how many updates were made and how often the doctor looked.
+last look. Else the doctor reads what was recorded. A finished run is not trained again. --change sets keys of all named
+experiments: `--change trainer.batch_size=2` lets a large net make enough updates for the doctor's looks. Prints the
+findings; --table writes them as CSV, with how many updates were made and how often the doctor looked.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ from dl_lab.show.doctor.evidence import VITALS_FILE
 from dl_lab.training.vitals import LEAST_UPDATES
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
-COLUMNS: tuple[str, ...] = ("experiment", "data", "updates", "looks", "findings", "seen")
+COLUMNS: tuple[str, ...] = ("experiment", "changed", "data", "updates", "looks", "findings", "seen")
 QUIET = ["threads=1", "logger=none", "callbacks.curves=null"]
 
 
@@ -45,11 +47,12 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=600)
     parser.add_argument("--seconds", type=int, default=300)
     parser.add_argument("--only", nargs="+", default=[])
+    parser.add_argument("--change", nargs="+", default=[], metavar="KEY=VALUE")
     parser.add_argument("--table", type=Path, metavar="FILE")
     options = parser.parse_args()
     rows = []
     for name in options.only or list_trainings():
-        row = examine(name, options.folder.resolve() / name, options.updates, options.seconds)
+        row = examine(name, options.folder.resolve() / name, options.updates, options.seconds, options.change)
         rows.append(row)
         print(f"{name:36} {row['data']:12} {row['findings']}", flush=True)
     if options.table:
@@ -66,7 +69,7 @@ def list_trainings() -> list[str]:
     return [name for name in names if "trainer" in composer.compose([f"experiment={name}"]).config]
 
 
-def examine(name: str, folder: Path, n_updates: int, seconds: int) -> dict[str, object]:
+def examine(name: str, folder: Path, n_updates: int, seconds: int, changed: list[str]) -> dict[str, object]:
     """Train one experiment, or take its finished run, and name what the doctor finds.
 
     A comparison of several nets has a run below it for each of them; all of them are examined.
@@ -74,11 +77,12 @@ def examine(name: str, folder: Path, n_updates: int, seconds: int) -> dict[str, 
     (item,) = results.planned([name], folder / "none", [])
     random_weights = ["procedure.weights=random"] if item.weights else []
     forms = {
-        "own data": [*item.words, *random_weights, f"trainer.max_steps={n_updates}"],
+        "own data": [*item.words, *random_weights, *changed, f"trainer.max_steps={n_updates}"],
         "smoke": ["profile=smoke"],
     }
     row: dict[str, object] = {
         "experiment": name,
+        "changed": " ".join(changed),
         "data": "failed",
         "updates": 0,
         "looks": 0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,7 @@ from dl_lab.datasets.batches import TensorSplit
 from dl_lab.datasets.dataset import Dataset
 from dl_lab.datasets.sets.digits import digits
 from dl_lab.models.mlp import MLP
+from dl_lab.models.text_transformer import TextTransformer
 from dl_lab.tasks.classification import Classification
 from dl_lab.types import LabelledBatch, Tally
 
@@ -107,6 +109,19 @@ def _unbalance(dataset: Dataset) -> Dataset:
     return _everywhere(dataset, change)
 
 
+def _read_slowly(dataset: Dataset) -> Dataset:
+    """A batch of the training data takes 20 ms."""
+
+    def wait(batch: LabelledBatch) -> LabelledBatch:
+        time.sleep(0.02)
+        return batch
+
+    everywhere = _everywhere(dataset, _as_it_is)
+    train = everywhere.train
+    assert isinstance(train, TensorSplit)
+    return replace(everywhere, train=replace(train, transform=wait))
+
+
 FAULTS: dict[str, Callable[[Dataset], Dataset]] = {
     "numbered_from_one": _number_from_one,
     "constant": _make_constant,
@@ -115,6 +130,7 @@ FAULTS: dict[str, Callable[[Dataset], Dataset]] = {
     "leaked": _leak_test,
     "mislabelled": _mislabel,
     "unbalanced": _unbalance,
+    "slow": _read_slowly,
 }
 
 # -- models ---------------------------------------------------------------------------------------------------------
@@ -209,6 +225,29 @@ class MeanOfWords(nn.Module):
             return self.read(words.mean(dim=1))
         total = (words * mask[:, :, None]).sum(dim=1)
         return self.read(total / mask.sum(dim=1, keepdim=True))
+
+
+class ConstantForecast(nn.Module):
+    """Series (batch, time, n_features) -> (batch, horizon, n_features) forecasts that do not depend on the series."""
+
+    def __init__(self, horizon: int, n_features: int) -> None:
+        super().__init__()
+        self.forecast = nn.Parameter(torch.zeros(horizon, n_features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the sick net."""
+        return self.forecast.expand(len(x), -1, -1)
+
+
+class UniformTransformer(TextTransformer):
+    """A Transformer whose first attention weighs all tokens alike."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for block in self.blocks:
+            for layer in block.modules():
+                if isinstance(layer, nn.Linear):
+                    nn.init.normal_(layer.weight, std=0.01)
 
 
 def draw_normal(std: float, bias: float = 0.0) -> Callable[[nn.Module], None]:

@@ -133,6 +133,7 @@ def test_wrong_values(answer, override, words):
         ("=3", ["'=3' is not an override"]),
         ("optimizer.lr=0.1,0.01", ["gives several values: add -m", "optimizer.lr=[0.1,0.01]"]),
         ("model=null", ["learner.model: ${model} names a key", "Choose one with model=NAME"]),
+        ("dataset=air_quality", ["This model does not fit this dataset, which has no input_shape", "with model=NAME"]),
         ("~logger", ["logger: none is chosen. Choose one with logger=NAME"]),
         ("~procedure", ["procedure: none is chosen"]),
         ("+seed=1", ["already at 'seed'", "remove + prefix"]),

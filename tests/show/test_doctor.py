@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -268,6 +269,15 @@ def test_one_long_wait_is_not_a_starved_training():
     assert waiting_share([0.0001] * 19 + [5.0], works) < 0.4
     assert waiting_share([0.004] * 20, works) == pytest.approx(0.8)
     assert waiting_share([0.0, 0.0, 0.0, 0.008] * 5, works) == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(("seconds", "is_judged"), [(0.001, False), (0.1, True)])
+def test_waits_are_judged_in_trainings_of_some_seconds(seconds, is_judged):
+    session = SimpleNamespace(step=40, run=SimpleNamespace(summary={}), learner=None)
+    watcher = vitals.Vitals()
+    watcher._waits, watcher._works = [seconds] * 4, [seconds] * 4
+    watcher.fit_end(session, {}, {})  # pyright: ignore[reportArgumentType]
+    assert ("waiting_share" in session.run.summary) == is_judged
 
 
 def test_a_watch_reads_gradients_changes_and_dead_units():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 import torch
 from sklearn.metrics import r2_score
 from torch import nn
@@ -62,3 +63,12 @@ def test_uneven_batches_add_up():
     for name, value in read_tally(add_tallies(*parts)).items():
         assert math.isclose(value, whole[name], rel_tol=1e-6), name
     assert set(whole) == {"loss", "mae", "r2", "r2_uniform", "r2_observed", "r2_observed_uniform"}
+
+
+@pytest.mark.parametrize("output", [(1, 1), (1,), (1, 1, 3)])
+def test_a_forecast_of_another_shape_is_refused_and_not_broadcast(output):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, math.prod(output)), nn.Unflatten(1, output))
+    batch = ForecastBatch(torch.rand(5, 4, 3), torch.rand(5, 2, 3), torch.ones(5, 2, 3, dtype=torch.bool))
+    for act in (Forecasting().loss, Forecasting().measure):
+        with pytest.raises(ValueError, match=r"the model's output is \(5, .*\), but the task needs \(5, 2, 3\)"):
+            act(model, batch)

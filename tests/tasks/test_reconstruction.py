@@ -38,3 +38,9 @@ def test_evaluation_repeats_its_noise_and_leaves_the_training_stream_alone():
 def test_negative_noise():
     with pytest.raises(ValueError, match="noise -1 is negative"):
         Reconstruction(noise=-1)
+
+
+def test_a_reconstruction_of_another_shape_is_refused_and_not_broadcast():
+    for act in (Reconstruction().loss, Reconstruction().measure):
+        with pytest.raises(ValueError, match=r"the model's output is \(64, 1\), but the task needs \(64, 40\)"):
+            act(nn.Linear(40, 1), BATCH)
