@@ -166,7 +166,7 @@ def ratios(ours: Sequence[float], others: Sequence[float]) -> dict[str, float]:
 
 def fit(own: dict[tuple[int, int], list[float]], sizes: dict[tuple[int, int], int], batch: int) -> dict[str, float]:
     """Milliseconds of an update, an epoch and a run: least squares of the relative errors, none below 0."""
-    from scipy.optimize import nnls
+    from scipy.optimize import lsq_linear
 
     rows, ones = [], []
     for cell, times in own.items():
@@ -175,7 +175,7 @@ def fit(own: dict[tuple[int, int], list[float]], sizes: dict[tuple[int, int], in
         for spent in times:
             rows.append([n_updates / spent, n_epochs / spent, 1 / spent])
             ones.append(1.0)
-    costs, _ = nnls(np.array(rows), np.array(ones))
+    costs = lsq_linear(np.array(rows), np.array(ones), bounds=(0, np.inf), method="bvls").x
     return {name: 1000 * float(cost) for name, cost in zip(("update", "epoch", "run"), costs, strict=True)}
 
 

@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from campaigns.kills import JOBS, SMALL, expect_same_run, expect_same_sweep, has_begun, kill, run_undisturbed
-from campaigns.processes import Problem, Skip, Trial, wait_until
+from campaigns.processes import Problem, Skip, TooLate, Trial, wait_until
 
 # Long enough to be killed after its first checkpoint.
 RUN = [word for word in SMALL if not word.startswith("trainer.max_epochs")] + [
@@ -214,7 +214,7 @@ def _kill_after_start(trial: Trial, rng: random.Random, seconds: float) -> Path:
     kill(process)
     trial.expect_no_orphan()
     if json.loads((run / "status.json").read_text())["state"] != "running":
-        raise Skip("the run was over before it could be killed")
+        raise TooLate("the run was over before it could be killed")
     return run
 
 

@@ -13,7 +13,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from campaigns.processes import COMMANDS, Problem, Skip, Trial, parent_of, wait_until
+from campaigns.processes import COMMANDS, Problem, TooLate, Trial, parent_of, wait_until
 from dl_lab.configs.identity import code_fingerprint
 
 QUICK = [
@@ -71,7 +71,7 @@ def kill_run(work: Path, rng: random.Random, name: str) -> None:
         if _state(run) == "done":
             break
     if not n_kills:
-        raise Skip("the run was over before it could be killed")
+        raise TooLate("the run was over before it could be killed")
     if _state(run) != "done":
         trial.run(*_next_command(trial, name))
     trial.expect_no_orphan()
@@ -99,7 +99,7 @@ def interrupt_deep_run(work: Path, rng: random.Random, number: int) -> None:
     if has_crashed or "Traceback" in trial.output() or "corrupted" in trial.output():
         raise Problem(f"an interruption ends the run with {code}: {trial.output()[-300:]!r}")
     if code == 0:
-        raise Skip("the run was over before it could be interrupted")
+        raise TooLate("the run was over before it could be interrupted")
     if _state(run) != "done":
         trial.run("resume", "run")
     expect_same_run(whole / "run", run)
@@ -129,7 +129,7 @@ def kill_sweep(work: Path, rng: random.Random, name: str, victim: str) -> None:
         time.sleep(rng.uniform(0, seconds))
     if not _kill_victim(trial, process, victim, rng):
         process.wait(600)
-        raise Skip(f"there was no {victim} to kill")
+        raise TooLate(f"there was no {victim} to kill")
     for _ in range(3):
         if process.poll() is None:
             process.wait(600)

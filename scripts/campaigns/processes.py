@@ -32,7 +32,11 @@ class Problem(Exception):
 
 
 class Skip(Exception):
-    """Why a trial cannot be made on this machine, or did not disturb anything."""
+    """Why a trial cannot be made on this machine."""
+
+
+class TooLate(Skip):
+    """What was over before the trial could disturb it. Another instant may do."""
 
 
 @dataclass
