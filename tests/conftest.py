@@ -59,6 +59,12 @@ def start_of_commands(request):
     FORKED.enabled = request.node.get_closest_marker("real_start") is None
 
 
+@pytest.fixture(autouse=True, scope="session")
+def inner_temporary_folders(tmp_path_factory):
+    """A pytest that a test starts has a place of its own: it would delete the folders of this machine's older runs."""
+    os.environ["PYTEST_DEBUG_TEMPROOT"] = str(tmp_path_factory.mktemp("inner"))
+
+
 @pytest.fixture
 def write_command():
     """Write a file that is `dl-lab` for a shell with this environment: (path, environment)."""
