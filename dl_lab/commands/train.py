@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from dl_lab import configs
 from dl_lab.commands import HYDRA_FLAGS, MULTIRUN
@@ -57,13 +58,31 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return options
 
 
+@contextlib.contextmanager
+def _unchecked_help() -> Iterator[None]:
+    """Let Hydra 1.3 make its parser with Python 3.14 (github.com/facebookresearch/hydra/issues/3121).
+
+    Python 3.14 checks each help text when it is added. Hydra adds an object, which becomes a text when it is shown.
+    """
+    check = getattr(argparse.ArgumentParser, "_check_help", None)
+    if check is None:
+        yield
+        return
+    argparse.ArgumentParser._check_help = lambda self, action: None  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield
+    finally:
+        argparse.ArgumentParser._check_help = check  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def _show_config(argv: Sequence[str]) -> int:
     """Let Hydra show the config: --cfg, --info, --hydra-help, tab completion."""
     import hydra
     from hydra._internal.utils import get_args_parser
     from omegaconf.errors import OmegaConfBaseException
 
-    options = get_args_parser().parse_args(list(argv))
+    with _unchecked_help():
+        options = get_args_parser().parse_args(list(argv))
     composer = configs.Composer(options.config_dir, options.config_name or "config")
     if options.cfg or options.info:  # composing here first gives dl-lab's error messages, not Hydra's
         config = composer.load(options.overrides, options.multirun)
@@ -76,7 +95,8 @@ def _show_config(argv: Sequence[str]) -> int:
     sys.argv = ["dl-lab", *composer.in_hydras_words(argv)]
     main = hydra.main(version_base="1.3", config_path=f"pkg://{configs.CONFIG_MODULE}", config_name="config")
     try:
-        main(lambda _: None)()
+        with _unchecked_help():
+            main(lambda _: None)()
     except (OmegaConfBaseException, ValueError) as error:
         raise configs.ConfigError(str(error).partition("\n")[0]) from error
     return 0
