@@ -31,7 +31,7 @@ fi
 export OMP_NUM_THREADS=1
 unset PYTHONDONTWRITEBYTECODE # without compiled files, each process would compile dl_lab and the tests anew
 status=0
-# Three on two cores: a fifth of the time a test waits for a process or a page.
+# Four on two cores: tests often wait for a process or a page.
 "$python" -m pytest --numprocesses 4 --dist loadgroup -m "$select" "$@" || status=$?
 if [[ -n $checks ]]; then
     wait "$checker" || status=1
