@@ -8,11 +8,12 @@
 select="not slurm and not ray"
 oldest=
 checks=yes
+workers=4 # on two cores: tests often wait for a process or a page
 while true; do
     case ${1:-} in
     --quick) select="$select and not long" ;;
     --oldest) oldest=--oldest checks= ;;
-    --clusters) select="slurm or ray" checks= ;;
+    --clusters) select="slurm or ray" checks= workers=3 ;; # .ci/run runs them beside the others
     *) break ;;
     esac
     shift
@@ -31,8 +32,7 @@ fi
 export OMP_NUM_THREADS=1
 unset PYTHONDONTWRITEBYTECODE # without compiled files, each process would compile dl_lab and the tests anew
 status=0
-# Four on two cores: tests often wait for a process or a page.
-"$python" -m pytest --numprocesses 4 --dist loadgroup -m "$select" "$@" || status=$?
+"$python" -m pytest --numprocesses "$workers" --dist loadgroup -m "$select" "$@" || status=$?
 if [[ -n $checks ]]; then
     wait "$checker" || status=1
     cat "$types"

@@ -441,8 +441,10 @@ def test_slurm_warns_before_the_end_of_a_jobs_time(slurm, tmp_path):
 
 
 @pytest.mark.slurm
+@pytest.mark.timeout(600)
 def test_the_sweep_waits_for_slurms_controller(slurm, tmp_path):
-    words = ["optimizer.lr=0.01,0.02,0.03", "trainer.max_epochs=80"]
+    # No job may end while the controller is killed: what it has not written down, SLURM 22.05 calls running for minutes
+    words = ["optimizer.lr=0.01,0.02,0.03", "trainer.max_epochs=240"]
     process = start(tmp_path, *words, slurm.word, environment=slurm.environment)
     wait_for(lambda: checkpoints(tmp_path) >= 1)
     ask("scontrol", "update", f"JobId={slurm_ids(tmp_path)[2]}", "Comment=x", environment=slurm.environment)
@@ -457,7 +459,7 @@ def test_the_sweep_waits_for_slurms_controller(slurm, tmp_path):
             assert line, said
             said += line
         controller.come_back()
-        code, text = finish(process)
+        code, text = finish(process, timeout=480)
     assert code == 0, said + text
     assert "The cluster is reachable again." in text
     assert "3 of 3 jobs done" in text
