@@ -75,11 +75,11 @@ def explain_value(error: Exception) -> str:
         top, _, rest = unknown[1].partition(".")
         own = path.partition(".")[0]
         message = f"${{{unknown[1]}}} names a key that this config does not have."
-        if not (catalogue.SHIPPED / top).is_dir():
-            pass
-        elif not rest or _root_of(error).get(top) is None:
+        is_group = (catalogue.SHIPPED / top).is_dir()
+        is_chosen = bool(rest) and _root_of(error).get(top) is not None
+        if is_group and not is_chosen:
             message += f" Is no {top} chosen? Choose one with {top}=NAME."
-        elif (catalogue.SHIPPED / own).is_dir() and own != top:
+        elif is_group and own != top and (catalogue.SHIPPED / own).is_dir():
             message += f" This {own} does not fit this {top}, which has no {rest}: choose another with {own}=NAME."
     elif missing := re.search(r"Missing mandatory value: (\S+)", message):
         return f"{missing[1]} has no value yet: give it on the command line, {missing[1]}=..."
