@@ -2,8 +2,9 @@
 
     python scripts/ward/run.py OUTPUT_FOLDER [--seeds 0 1 2] [--only NAME ...]
 
-Trains every patient of patients.yaml with every seed (a finished one is not trained again), examines it, and prints
-for each disease in how many of its cases it was found and in how many healthy runs it was wrongly named.
+Trains every patient of patients.yaml with every seed (a finished one is not trained again), examines it as
+`dl-lab doctor --gpu` does, and prints for each disease in how many of its cases it was found and in how many healthy
+runs it was wrongly named.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +27,10 @@ sys.path.insert(0, str(HERE))
 import yaml  # noqa: E402
 
 from dl_lab import configs  # noqa: E402
+from dl_lab.commands.doctor import find_noise, try_on_gpu  # noqa: E402
 from dl_lab.jobs.one import execute  # noqa: E402
 from dl_lab.show.doctor.diagnose import diagnose  # noqa: E402
+from dl_lab.show.doctor.findings import Finding  # noqa: E402
 from dl_lab.types import UserError  # noqa: E402
 
 QUIET = ["threads=1", "logger=none", "callbacks.progress=null", "callbacks.curves=null"]
@@ -47,9 +52,13 @@ def main() -> None:
                 continue
             for seed in options.seeds:
                 folder = options.folder.resolve() / kind / name / str(seed)
-                words = [*ward["bases"][patient["base"]], *QUIET, *patient.get("change", []), f"seed={seed}"]
-                train(composer, words, folder)
-                found[name].append([finding.name for finding in diagnose(folder)])
+                words = [*ward["bases"][patient["base"]], *QUIET, *patient.get("change", [])]
+                if "seeds" in patient:
+                    findings = sweep(words, range(10 * seed, 10 * seed + patient["seeds"]), folder)
+                else:
+                    train(composer, [*words, f"seed={seed}"], folder)
+                    findings = [*diagnose(folder), *try_on_gpu(folder)]
+                found[name].append([finding.name for finding in findings])
             print(f"{kind:8} {name:26} {found[name]}", flush=True)
     rows = count(ward, found)
     print("\n" + to_markdown(rows, ward, found))
@@ -65,6 +74,19 @@ def train(composer: configs.Composer, words: list[str], folder: Path) -> None:
     except UserError as error:
         if not (folder / "status.json").exists():
             raise SystemExit(f"{folder}: {error}") from error
+
+
+def sweep(words: Sequence[str], seeds: Sequence[int], folder: Path) -> list[Finding]:
+    """Run a sweep, unless it is there already, and return what the doctor says of the whole of it.
+
+    Raises:
+        CalledProcessError: The sweep failed.
+    """
+    if not (folder / "results.csv").exists():
+        command = [sys.executable, "-m", "dl_lab", "--multirun", *words, f"seed={','.join(map(str, seeds))}"]
+        subprocess.run([*command, f"hydra.sweep.dir={folder}"], check=True, stdout=subprocess.DEVNULL)
+    noise = find_noise(folder)
+    return [] if noise is None else [noise]
 
 
 def count(ward: dict[str, Any], found: dict[str, list[list[str]]]) -> list[dict[str, Any]]:

@@ -181,6 +181,54 @@ class TwoHeads(nn.Module):
         return self.net(x)
 
 
+class WaitingMLP(nn.Module):
+    """(batch, *input_shape) -> (batch, n_classes) logits. A GPU would wait for the host in every step.
+
+    Args:
+        input_shape: Of one item.
+        n_classes: Number of classes.
+        hidden: Units of each hidden layer.
+        by: What asks for a value: "item", "if" or "nonzero".
+    """
+
+    def __init__(self, input_shape: Sequence[int], n_classes: int, hidden: Sequence[int], by: str) -> None:
+        super().__init__()
+        self.net = MLP(input_shape, n_classes, hidden)
+        self.by = by
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the sick net."""
+        scores = self.net(x)
+        if self.by == "item":
+            return scores / max(1.0, scores.abs().max().item() / 50)
+        if self.by == "if":
+            return scores if (scores.abs() < 50).all() else scores.clamp(-50, 50)
+        return scores[scores.isfinite().all(dim=1)]
+
+
+class MixingMLP(nn.Module):
+    """(batch, *input_shape) -> (batch, n_classes) logits. A tensor of the model is no buffer, so it stays on the CPU.
+
+    Args:
+        input_shape: Of one item.
+        n_classes: Number of classes.
+        hidden: Units of each hidden layer.
+        when: When the tensor is made: "built", or "called" in every forward pass.
+    """
+
+    def __init__(self, input_shape: Sequence[int], n_classes: int, hidden: Sequence[int], when: str) -> None:
+        super().__init__()
+        self.net = MLP(input_shape, n_classes, hidden)
+        self.scale = torch.ones(n_classes)
+        self.when = when
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the sick net."""
+        scores = self.net(x)
+        scale = self.scale if self.when == "built" else torch.linspace(1, 1, scores.shape[1])
+        return scores * scale
+
+
 class FrozenMLP(MLP):
     """An MLP whose hidden layers keep their random weights."""
 
@@ -248,6 +296,14 @@ class UniformTransformer(TextTransformer):
             for layer in block.modules():
                 if isinstance(layer, nn.Linear):
                     nn.init.normal_(layer.weight, std=0.01)
+
+
+class UnmaskedTransformer(TextTransformer):
+    """A Transformer that takes the padding for words."""
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Apply the sick net."""
+        return super().forward(tokens, torch.ones_like(mask))
 
 
 def draw_normal(std: float, bias: float = 0.0) -> Callable[[nn.Module], None]:

@@ -372,6 +372,63 @@ def test_a_clear_lead_is_not_called_noise(make_sweep, capsys):
     assert "noise" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("lead", "is_noise"), [(0.3, False), (0.01, True)])
+def test_one_seed_each_is_noise_only_where_the_lead_is_small(make_sweep, capsys, lead, is_noise):
+    folder = make_sweep({(0.1, 0): 0.6 + lead, (0.01, 0): 0.6})
+    for job in folder.glob("*/summary.json"):
+        summary = json.loads(job.read_text())
+        summary["dataset"]["sizes"]["val"] = 500
+        job.write_text(json.dumps(summary))
+    run_command("doctor", str(folder), "--json", "--outputs", str(folder.parents[2]))
+    rows = json.loads(capsys.readouterr().out)
+    named = {finding["name"] for row in rows if row["run"] == str(folder) for finding in row["findings"]}
+    assert named == ({"difference-within-the-noise"} if is_noise else set())
+
+
+NUMPY = (
+    "dataset=digits", "model=numpy_mlp", "model.hidden=32", "learner=scratch", "trainer.device=cpu",
+    "trainer.batch_size=64", "trainer.monitor=val/accuracy", "trainer.mode=max", "trainer.max_epochs=4",
+)  # fmt: skip
+
+
+def test_a_model_in_numpy_gets_rates_of_its_own_key(execute):
+    diverged = diagnose(execute(*NUMPY, "model.lr=1e6")[0])
+    assert [finding.name for finding in diverged] == ["diverging"]
+    assert diverged[0].tries == ("model.lr=1e+05",)
+    still = diagnose(execute(*NUMPY, "model.lr=1e-9")[0])
+    assert [finding.name for finding in still] == ["plateau-at-chance"]
+    assert "val/cross_entropy is" in still[0].seen
+    assert "model.lr=1e-08" in still[0].tries
+
+
+def test_weights_that_a_tiny_step_cannot_change_are_not_said_to_be_forgotten():
+    def names(change: float) -> set[str]:
+        looks = [look(step, change=change) for step in (0, 150)]
+        for one in looks:
+            one["weights"]["0.weight"]["change"] = 0.0
+        return {finding.name for finding in apply_rules(evidence(looks=looks))}
+
+    assert "weights-that-never-move" in names(1e-4)
+    assert "weights-that-never-move" not in names(1e-9)
+
+
+def test_batches_of_unequal_length_do_not_hide_a_rate_that_is_too_low():
+    losses = [30 + 3 * math.sin(2.1 * i) for i in range(640)]
+    losses[-64:] = [loss + 0.7 for loss in losses[-64:]]  # the last batches happen to be longer: 2.3 % more
+    looks = [look(step, change=1e-8) for step in (0, 300)]
+    facts = {"losses": losses, "looks": looks, "counts": {}}
+    assert "learning-rate-too-low" in {finding.name for finding in apply_rules(evidence(**facts))}
+    losses[-64:] = [loss + 3 for loss in losses[-64:]]  # so much is no chance
+    assert "learning-rate-too-low" not in {finding.name for finding in apply_rules(evidence(**facts))}
+
+
+def test_a_gradient_too_small_to_change_a_weight_is_no_forgotten_weight():
+    looks = [look(step, gradients=(1e-6, 0.02, 0.03, 0.02)) for step in (0, 150)]
+    for one in looks:
+        one["weights"]["0.weight"]["change"] = 0.0
+    assert "weights-that-never-move" not in {finding.name for finding in apply_rules(evidence(looks=looks))}
+
+
 def test_a_diverged_run_names_the_doctor(execute):
     with pytest.raises(Diverged, match="dl-lab doctor"):
         execute(*MLP, "optimizer=sgd", "optimizer.lr=1e15")

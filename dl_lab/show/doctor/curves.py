@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from statistics import median
+from statistics import median, stdev
 from typing import Any
 
 from dl_lab.show.doctor.evidence import Evidence
@@ -16,8 +16,7 @@ ENOUGH_UPDATES = 30  # a shorter training says little about its loss
 def find_divergence(evidence: Evidence) -> Iterator[Finding]:
     """Find a loss that became infinite, or that ended far above its start."""
     losses = evidence.losses
-    lr = evidence.lr
-    tries = (*lower_rates(lr), "learner.clip_norm=1")
+    tries = (*lower_rates(evidence.lr), "learner.clip_norm=1")
     if "loss became" in evidence.error or any(not math.isfinite(value) for value in losses):
         step = next((i for i, value in enumerate(losses, 1) if not math.isfinite(value)), len(losses))
         where = ""
@@ -69,7 +68,10 @@ def find_chance_level(evidence: Evidence) -> Iterator[Finding]:
         return
     share = evidence.share_of_largest("val")
     accuracy = evidence.curve("val/accuracy")
-    losses = evidence.curve("val/loss")
+    name = (
+        "val/loss" if evidence.curve("val/loss") else "val/cross_entropy"
+    )  # a model in NumPy measures only the latter
+    losses = evidence.curve(name)
     chance = evidence.chance_loss
     n = sum(evidence.counts("val").values())
     if share is None or not accuracy or not n:
@@ -109,13 +111,24 @@ def find_chance_level(evidence: Evidence) -> Iterator[Finding]:
     size = evidence.summary.get("dataset", {}).get("sizes", {}).get("val") or n
     if balanced and max(balanced) > 1 / n_classes + 2.5 * math.sqrt((1 - 1 / n_classes) / n_classes / size):
         return
-    loss = number(losses[-1]) if losses else "?"
+    if name == "val/cross_entropy" and losses and chance and losses[-1] > 10 * chance:
+        yield Finding(
+            "diverging",
+            f"{name} ends at {number(losses[-1])}; a guess has {number(chance)}. val/accuracy is {number(best)}, and "
+            f"the commonest class alone is {number(share)} of the validation items.",
+            "The updates overshoot: the net ends worse than a guess.",
+            lower_rates(evidence.lr),
+            0.95,
+            draw(evidence.losses),
+        )
+        return
     of_chance = f", chance is {number(chance)}" if chance else ""
+    loss = f"; {name} is {number(losses[-1])}{of_chance}" if losses else ""
     answers = " The net answers one class for nearly every item." if predicts_one else ""
     yield Finding(
         "plateau-at-chance",
         f"After {evidence.summary.get('steps')} updates val/accuracy is {number(best)} and the commonest class "
-        f"{number(share)}; val/loss is {loss}{of_chance}.{answers}",
+        f"{number(share)}{loss}.{answers}",
         "The net has learned the classes' shares and nothing about the inputs. The usual cause is the learning rate, "
         "the scale of the inputs or the initial weights.",
         (*better_rates(evidence), "optimizer=adam"),
@@ -147,14 +160,16 @@ def find_slow_learning(evidence: Evidence) -> Iterator[Finding]:
     losses = evidence.losses
     if len(losses) < ENOUGH_UPDATES or not evidence.is_over or not evidence.looks:
         return
-    first = median(losses[: max(5, len(losses) // 20)])
-    last = median(losses[-max(5, len(losses) // 10) :])
+    n = max(5, len(losses) // 10)
+    first, last = median(losses[:n]), median(losses[-n:])
+    # Batches differ, so the median of n losses has an error of its own.
+    error = 1.25 * stdev(losses[-n:]) / math.sqrt(n)
     ratios = [ratio for look in evidence.looks[-3:] for ratio in update_ratios(evidence, look)]
     if not ratios or first <= 0:
         return
     typical = median(ratios)
     moved = (first - last) / abs(first)
-    if typical < 1e-4 and moved < 0.2 and last <= first * 1.02:
+    if typical < 1e-4 and moved < 0.2 and last <= first * 1.02 + 2 * error:
         yield Finding(
             "learning-rate-too-low",
             f"An update changes a weight by {number(typical)} of its size (1e-3 is usual), and {len(losses)} updates "
@@ -203,16 +218,17 @@ def update_ratios(evidence: Evidence, look: Mapping[str, Any]) -> list[float]:
 
 def lower_rates(lr: float | None) -> tuple[str, ...]:
     """Suggest a learning rate that is ten times lower."""
-    if not lr:
-        return ("optimizer.lr=0.001",)
-    return (f"optimizer.lr={lr / 10:.3g}",)
+    return _set_rate(lr / 10 if lr else 0.001)
 
 
 def higher_rates(lr: float | None) -> tuple[str, ...]:
     """Suggest learning rates that are ten and a hundred times higher."""
-    if not lr:
-        return ("optimizer.lr=0.01",)
-    return (f"optimizer.lr={lr * 10:.3g}", f"optimizer.lr={lr * 100:.3g}")
+    return (*_set_rate(lr * 10), *_set_rate(lr * 100)) if lr else _set_rate(0.01)
+
+
+def _set_rate(lr: float) -> tuple[str, ...]:
+    """Return the override for each place where a rate may stand. A run keeps the one that it reads."""
+    return (f"optimizer.lr={lr:.3g}", f"model.lr={lr:.3g}")
 
 
 def better_rates(evidence: Evidence) -> tuple[str, ...]:
@@ -223,4 +239,4 @@ def better_rates(evidence: Evidence) -> tuple[str, ...]:
         return lower_rates(evidence.lr)
     if typical < 1e-4:
         return higher_rates(evidence.lr)
-    return (*lower_rates(evidence.lr), *higher_rates(evidence.lr)[:1])
+    return (*lower_rates(evidence.lr), *higher_rates(evidence.lr)[:2])

@@ -42,7 +42,8 @@ def find_label_faults(evidence: Evidence) -> Iterator[Finding]:
     if not counts or not evidence.curve("val/accuracy"):
         return
     used = [i for i, n in enumerate(counts) if n]
-    n_outputs = next((look["output"]["n"] for look in evidence.looks if look.get("output")), None)
+    seen = next((look["output"]["n"] for look in evidence.looks if look.get("output")), None)
+    n_outputs = seen or evidence.setting("learner.model.n_classes")  # a model in NumPy has no looks
     if len(used) == 1:
         yield Finding(
             "constant-labels",
@@ -51,7 +52,7 @@ def find_label_faults(evidence: Evidence) -> Iterator[Finding]:
             (),
             1.0,
         )
-    elif used[0] > 0 and n_outputs is not None and len(used) == used[-1]:
+    elif used[0] > 0 and isinstance(n_outputs, int) and len(used) == used[-1]:
         yield Finding(
             "labels-off-by-one",
             f"The labels run from {used[0]} to {used[-1]}; the net has outputs for the classes 0 to {n_outputs - 1}.",

@@ -142,8 +142,9 @@ class Evidence:
 
     @property
     def lr(self) -> float | None:
-        """The learning rate; None where the config has none."""
-        value = self.setting("learner.optimizer.lr") or self.setting("optimizer.lr")
+        """The learning rate, of the optimizer or of a model in NumPy; None where the config has none."""
+        paths = ("learner.optimizer.lr", "learner.model.lr", "optimizer.lr")
+        value = next((found for found in map(self.setting, paths) if found), None)
         return float(value) if isinstance(value, int | float) else None
 
     @property

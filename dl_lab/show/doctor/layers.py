@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping
 from statistics import median
 from typing import Any
 
-from dl_lab.show.doctor.curves import ENOUGH_UPDATES, lower_rates
+from dl_lab.show.doctor.curves import ENOUGH_UPDATES, lower_rates, update_ratios
 from dl_lab.show.doctor.evidence import Evidence
 from dl_lab.show.doctor.findings import Finding, draw, number
 
 VANISHED = 1e-4  # the gradient of the first layers over that of the last ones (root mean squares)
 EXPLODED = 1e3  # a gradient a weight (root mean square)
+SMALLEST_CHANGE = 1e-6  # of a weight's size: a float32 hardly holds smaller ones, so such a weight may stand still
 LEAST_BATCH = 8  # items over which batch normalisation averages
 
 
@@ -211,8 +212,11 @@ def find_unused_parts(evidence: Evidence) -> Iterator[Finding]:
             (),
             0.8,
         )
-    still = set.intersection(*(_unmoved_weights(look) for look in late))
-    if still and len(late) > 1 and (evidence.lr or 0) > 0:
+    lr = evidence.lr or 0.0
+    still = set.intersection(*(_unmoved_weights(look, lr) for look in late))
+    ratios = [ratio for look in late for ratio in update_ratios(evidence, look) if ratio > 0]
+    is_rounded_away = bool(ratios) and median(ratios) < SMALLEST_CHANGE
+    if still and len(late) > 1 and not is_rounded_away:
         names = sorted(still)
         yield Finding(
             "weights-that-never-move",
@@ -245,12 +249,13 @@ def find_frozen_parts(evidence: Evidence) -> Iterator[Finding]:
 # -- shared ---------------------------------------------------------------------------------------------------------
 
 
-def _unmoved_weights(look: Mapping[str, Any]) -> set[str]:
-    """Return the names of weights with a gradient that the update did not change."""
+def _unmoved_weights(look: Mapping[str, Any], lr: float) -> set[str]:
+    """Return the names of weights that the update did not change, although a step along the gradient would."""
     names = set()
     for name, facts in (look.get("weights") or {}).items():
-        has_gradient = (facts.get("gradient") or 0) > 0 and (facts.get("weight") or 0) > 0
-        if has_gradient and facts.get("change") == 0:
+        weight = facts.get("weight") or 0
+        step = lr * (facts.get("gradient") or 0)
+        if weight > 0 and step > SMALLEST_CHANGE * weight and facts.get("change") == 0:
             names.add(name)
     return names
 
