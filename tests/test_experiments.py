@@ -8,6 +8,7 @@ from pathlib import Path
 
 import dl_lab.conf
 import pytest
+import yaml
 from matplotlib.figure import Figure
 
 CONF = Path(dl_lab.conf.__file__).parent
@@ -30,9 +31,30 @@ def promised(monkeypatch):
     return importlib.import_module("course_pages").figures_of
 
 
+def kind_of_figures(name: str) -> tuple[object, ...]:
+    """What decides how figures look: the procedure, the callbacks, and the task or the data that choose it."""
+    chosen: dict[str, str] = {}
+    callbacks: set[str] = set()
+    todo = [name]
+    while todo:
+        config = yaml.safe_load((CONF / "experiment" / f"{todo.pop()}.yaml").read_text())
+        callbacks |= set(config.get("callbacks") or {})
+        for entry in config["defaults"]:
+            if isinstance(entry, dict):
+                for group, option in entry.items():
+                    chosen.setdefault(group.rpartition("/")[2].partition("@")[0], str(option))
+            elif entry != "_self_":
+                todo.append(entry)  # an experiment that this one changes
+    task = chosen.get("task") or chosen.get("dataset")
+    return chosen.get("procedure"), chosen.get("callbacks"), task, tuple(sorted(callbacks))
+
+
+FIRST_OF_A_KIND = {kind_of_figures(name): name for name in reversed(EXPERIMENTS)}.values()
+
+
 @pytest.fixture
-def one_kind_of_figure(monkeypatch):
-    """Leave the drawing of SVG out: it takes a third of the time of all figures.."""
+def png_only(monkeypatch):
+    """Leave the drawing of SVG out: it takes a third of the time of all figures."""
     savefig = Figure.savefig
 
     def save(figure, file, *, format, **options):
@@ -42,9 +64,13 @@ def one_kind_of_figure(monkeypatch):
     monkeypatch.setattr(Figure, "savefig", save)
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
-@pytest.mark.figures
-@pytest.mark.usefixtures("one_kind_of_figure")
+def mark(name: str):
+    """An experiment whose figures are made like those of another one makes them and does not draw them."""
+    return pytest.param(name, marks=[pytest.mark.figures] if name in FIRST_OF_A_KIND else [])
+
+
+@pytest.mark.parametrize("name", [mark(name) for name in EXPERIMENTS])
+@pytest.mark.usefixtures("png_only")
 def test_runs_a_smoke_epoch(name, execute, promised):
     folder, metrics = execute(f"experiment={name}", "profile=smoke", "logger=none")
     summary = json.loads((folder / "summary.json").read_text())

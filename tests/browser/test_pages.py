@@ -27,6 +27,7 @@ pytestmark = [
 ]
 TRIALS = {(lr, seed) for lr in (0.01, 0.1) for seed in (0, 1)}
 SOFTWARE_GL = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader")  # the projector draws with WebGL
+NO_GL = ("--disable-gpu", "--disable-3d-apis")  # everything else: drawing in software GL takes much of a page's time
 WAIT = 120_000  # milliseconds: a busy machine may need many seconds for a page
 
 
@@ -59,13 +60,18 @@ def summaries(sweep) -> dict[str, dict]:
 
 
 @pytest.fixture(scope="module")
-def browser():
+def chromium():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *SOFTWARE_GL])
-        yield opened
-        opened.close()
+        yield playwright.chromium
+
+
+@pytest.fixture(scope="module")
+def browser(chromium):
+    opened = chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *NO_GL])
+    yield opened
+    opened.close()
 
 
 @contextlib.contextmanager
@@ -215,7 +221,17 @@ def test_images_shows_the_figures_of_every_job(page, tensorboard, summaries):
         assert page.get_by_text(name, exact=True).first.is_visible()
 
 
-def test_the_projector_shows_every_word_vector(page, tmp_path):
+@pytest.fixture
+def page_with_webgl(chromium):
+    browser = chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *SOFTWARE_GL])
+    opened = browser.new_page(viewport={"width": 1400, "height": 900})
+    opened.set_default_timeout(WAIT)
+    yield opened
+    browser.close()
+
+
+def test_the_projector_shows_every_word_vector(page_with_webgl, tmp_path):
+    page = page_with_webgl
     dl_lab(tmp_path, "experiment=word_analogies", "profile=smoke", "hydra.run.dir=run")
     n_words = json.loads((tmp_path / "run" / "summary.json").read_text())["metrics"]["words"]
     with serving(tmp_path / "run", "words", 1) as address:

@@ -2,7 +2,7 @@
 
 To draw three figures as PNG and as SVG takes half a second, nine tenths of a short run. The figures are made as ever;
 only `dl_lab.runs.figures.render` gives a picture of one pixel in place of each. A test that reads pictures is marked
-`figures`. Every experiment's figures are drawn in tests/test_experiments.py.
+`figures`. tests/test_experiments.py draws the figures of every kind of experiment.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -44,24 +45,34 @@ def work(task, send):
     if config.get("memory"):
         send(Memory(task.job, peak=1, total=4))
     time.sleep(config.get("seconds", 0))
+    while not Path(config.get("until", os.devnull)).exists():
+        time.sleep(0.01)
     if config.get("needs_all") and not task.solo:
         return OUT_OF_MEMORY
     return config.get("status", 0)
 
 
 def run_schedule(layout, jobs, act=None, **settings):
-    """Run jobs; return their statuses and the events. act: is called with the schedule after half a second."""
+    """Run jobs; return their statuses and the events.
+
+    act: runs meanwhile; is called with the schedule and a function that waits for the n-th event of a kind.
+    """
     events = []
     schedule = Schedule(layout, do_nothing, work, events.append, **settings)
+
+    def wait_for(n, kind=Started):
+        while len(jobs_of(events, kind)) < n:
+            time.sleep(0.01)
+
     schedule.open()
-    timer = threading.Timer(0.5, act, [schedule]) if act else None
-    if timer:
-        timer.start()
+    actor = threading.Thread(target=act, args=[schedule, wait_for], daemon=True) if act else None
+    if actor:
+        actor.start()
     try:
         return schedule.run(jobs), events
     finally:
-        if timer:
-            timer.join()
+        if actor:
+            actor.join(timeout=60)
         schedule.close()
 
 
@@ -90,9 +101,18 @@ def test_lanes_grow_with_measured_memory_and_a_large_job_runs_alone():
     assert jobs_of(events, OutOfMemory) == [2]
 
 
-def test_no_job_starts_after_a_failed_one_with_on_failure_stop():
-    jobs = [job(0, seconds=0.2, status=1), job(1, seconds=0.4), *(job(n) for n in range(2, 9))]
-    statuses, events = run_schedule(TWO_LANES, jobs, stop_on_failure=True)
+def test_no_job_starts_after_a_failed_one_with_on_failure_stop(tmp_path):
+    both_run, one_failed = tmp_path / "both_run", tmp_path / "one_failed"
+    first = [job(0, until=str(both_run), status=1), job(1, until=str(one_failed))]
+    jobs = [*first, *(job(n) for n in range(2, 9))]
+
+    def let_the_first_fail(_, wait_for):
+        wait_for(2)
+        both_run.touch()
+        wait_for(1, Exited)
+        one_failed.touch()
+
+    statuses, events = run_schedule(TWO_LANES, jobs, let_the_first_fail, stop_on_failure=True)
     assert statuses == {0: 1, 1: 0}
     assert jobs_of(events, Started) == [0, 1]
     statuses, events = run_schedule(TWO_LANES, jobs)
@@ -102,25 +122,38 @@ def test_no_job_starts_after_a_failed_one_with_on_failure_stop():
 
 def test_no_job_starts_after_ctrl_c():
     jobs = [job(0, seconds=20), job(1, seconds=20), job(2), job(3)]
-    statuses, events = run_schedule(TWO_LANES, jobs, lambda schedule: os.kill(os.getpid(), signal.SIGINT))
+
+    def interrupt(schedule, wait_for):
+        wait_for(2)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    statuses, events = run_schedule(TWO_LANES, jobs, interrupt)
     assert statuses == dict.fromkeys((0, 1), -signal.SIGTERM)
     assert jobs_of(events, Started) == [0, 1]
     assert Stopping() in events
 
 
-def test_jobs_of_a_killed_server_start_again_and_waiting_jobs_lose_no_try():
-    jobs = [job(n, seconds=1) for n in range(4)]
-    statuses, events = run_schedule(TWO_LANES, jobs, lambda schedule: schedule.servers[0].kill())
+def test_jobs_of_a_killed_server_start_again_and_waiting_jobs_lose_no_try(tmp_path):
+    killed = tmp_path / "killed"
+    jobs = [job(n, until=str(killed)) for n in range(4)]
+
+    def kill(schedule, wait_for):
+        wait_for(2)
+        schedule.servers[0].kill()
+        wait_for(3)  # only then: a job that is not yet dead must not end by itself
+        killed.touch()
+
+    statuses, events = run_schedule(TWO_LANES, jobs, kill)
     assert statuses == dict.fromkeys(range(4), 0)
     assert sorted(jobs_of(events, Lost)) == [0, 1]
     assert jobs_of(events, Started) == [0, 1, 0, 1, 2, 3]
 
 
 def test_a_job_whose_server_is_killed_twice_fails():
-    def kill_twice(schedule):
-        schedule.servers[0].kill()
-        time.sleep(1)
-        schedule.servers[0].kill()
+    def kill_twice(schedule, wait_for):
+        for n in (1, 2):
+            wait_for(n)
+            schedule.servers[0].kill()
 
     statuses, events = run_schedule(ONE_LANE, [job(0, seconds=30), job(1)], kill_twice)
     assert statuses == {0: -signal.SIGKILL, 1: 0}
