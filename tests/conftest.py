@@ -24,10 +24,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):
+        FORKED.address = config.workerinput["forked_commands"]
     if config.getoption("record_long_tests"):
         config.pluginmanager.register(FixtureClock())
         if not hasattr(config, "workerinput"):  # the process that all reports come to
             config.pluginmanager.register(Stopwatch(LONG_TESTS))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node) -> None:
+    """In pytest-xdist's first process: one server forks the commands of all its workers."""
+    node.workerinput["forked_commands"] = FORKED.find_server()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -66,19 +66,19 @@ sys.exit(status if status >= 0 else 128 - status)
 
 
 class ForkedCommands:
-    """The server of this process, started with the first command.
+    """The server that this process asks: its own, started with the first command, or one that it was told of.
 
     Attributes:
         enabled: False while a test runs that wants the real start.
         draws: Whether the commands draw figures (tests/support/drawing.py).
+        address: The path of the server's socket; "" where there is no server yet.
     """
 
     def __init__(self) -> None:
         self.enabled = True
         self.draws = True
-        self._server: socket.socket | None = None
-        self._process: subprocess.Popen | None = None
-        self._folder: tempfile.TemporaryDirectory | None = None  # of the socket for scripts
+        self.address = ""
+        self._kept: tuple[object, ...] = ()  # what the server lives by
         self._owner = os.getpid()
 
     def install(self) -> None:
@@ -103,33 +103,30 @@ class ForkedCommands:
         """An executable file's text: `dl-lab` for a shell that has this environment."""
         if not self.enabled or _fixed(environment) != _fixed(os.environ):
             return f'#!/bin/sh\nexec "{sys.executable}" -m dl_lab "$@"\n'
-        if self._server is None:
-            self._server = self._start_server()
-        assert self._folder is not None
-        address = str(Path(self._folder.name) / "socket")
+        address = self.find_server()
         return f"#!{sys.executable} -IS\n" + CLIENT.format(most=MOST_WORDS, address=address, draws=self.draws)
 
     def start(self, request: dict[str, Any], files: list[int]) -> tuple[int, socket.socket]:
         """Have the command forked; returns its pid, and the socket on which its exit status will come."""
-        if self._server is None:
-            self._server = self._start_server()
-        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with its:
-            socket.send_fds(self._server, [json.dumps(request).encode()], [*files, its.fileno()])
-        return int(ours.recv(64)), ours
+        server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MOST_WORDS)
+        server.connect(self.find_server())
+        socket.send_fds(server, [json.dumps(request).encode()], files)
+        return int(server.recv(64)), server
 
-    def _start_server(self) -> socket.socket:
-        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        for end in (ours, its):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MOST_WORDS)
-        self._folder = tempfile.TemporaryDirectory(prefix="forked-")
-        with its, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as clients:
-            clients.bind(str(Path(self._folder.name) / "socket"))
-            clients.listen()
-            words = [sys.executable, __file__, str(its.fileno()), str(clients.fileno())]
-            passed = [its.fileno(), clients.fileno()]
-            self._process = _real_popen(words, pass_fds=passed, stdin=subprocess.DEVNULL)
-        return ours
+    def find_server(self) -> str:
+        """Return the address of the server, and start one where there is none. It ends with this process."""
+        if not self.address:
+            folder = tempfile.TemporaryDirectory(prefix="forked-")
+            self.address = str(Path(folder.name) / "socket")
+            ours, its = socket.socketpair()
+            with its, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as clients:
+                clients.bind(self.address)
+                clients.listen()
+                passed = [its.fileno(), clients.fileno()]
+                words = [sys.executable, __file__, *map(str, passed)]
+                self._kept = ours, folder, _real_popen(words, pass_fds=passed, stdin=subprocess.DEVNULL)
+        return self.address
 
 
 def _fixed(environment: Any) -> dict[str, str]:
@@ -200,8 +197,8 @@ class _ForkedPopen(_real_popen):
         return self.returncode
 
 
-def serve(control: socket.socket, clients: socket.socket) -> None:
-    """Fork a command for each request of the tests' process, or of a script, until the tests' process has ended."""
+def serve(owner: socket.socket, clients: socket.socket) -> None:
+    """Fork a command for each request of a tests' process, or of a script, until the owner has ended."""
     _import_everything()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     wake, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -209,25 +206,24 @@ def serve(control: socket.socket, clients: socket.socket) -> None:
     signal.set_wakeup_fd(waker)
     told: dict[int, socket.socket] = {}
     while True:
-        ready, _, _ = select.select([control, clients, wake], [], [])
+        ready, _, _ = select.select([owner, clients, wake], [], [])
         if wake in ready:
             os.read(wake, 4096)
         _tell(told)
-        if control in ready:
-            message, files, _, _ = socket.recv_fds(control, MOST_WORDS, 4)
-            if not message:
-                return
-            answer = socket.socket(fileno=files[3])
-        elif clients in ready:
-            answer, _ = clients.accept()
-            message, files, _, _ = socket.recv_fds(answer, MOST_WORDS, 3)
-        else:
+        if owner in ready:
+            return
+        if clients not in ready:
+            continue
+        answer, _ = clients.accept()
+        message, files, _, _ = socket.recv_fds(answer, MOST_WORDS, 3)
+        if not message:  # the client has gone
+            answer.close()
             continue
         pid = os.fork()
         if pid == 0:
             signal.set_wakeup_fd(-1)
-            _become(json.loads(message), files[:3], answer)
-        for file in files[:3]:
+            _become(json.loads(message), files, answer)
+        for file in files:
             os.close(file)
         told[pid] = answer
 
