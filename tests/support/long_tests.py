@@ -7,6 +7,7 @@ too. A new test is not in the list, so the quick tests have it.
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 from collections import defaultdict
@@ -22,6 +23,12 @@ HEAD = "# Seconds of the tests that take longest. `bash scripts/test.sh --record
 def name_of_function(node: str) -> str:
     """Return a test's name without its case, and without the group that pytest-xdist adds."""
     return re.sub(r"(\[.*\])?(@[^@\]]*)?$", "", node, flags=re.DOTALL)
+
+
+@functools.cache
+def _places_of_fixtures(file: str) -> tuple[str, ...]:
+    """The file of a test and the folders above it: where its fixtures may be."""
+    return (file, *map(str, Path(file).parents))
 
 
 class LongTests:
@@ -42,8 +49,8 @@ class LongTests:
     def find(self, node: str, fixtures: list[str]) -> float:
         """Return the seconds of a test that is long, or uses a long fixture; 0 for the others."""
         longest = self.seconds.get(name_of_function(node), 0.0)
-        for fixture in fixtures:
-            for where in (node.partition("::")[0], *map(str, Path(node.partition("::")[0]).parents)):
+        for where in _places_of_fixtures(node.partition("::")[0]):
+            for fixture in fixtures:
                 longest = max(longest, self.seconds.get(f"{where}::@{fixture}", 0.0))
         return longest
 
