@@ -13,6 +13,7 @@ A test whose subject is the start itself is marked `real_start`.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import select
@@ -293,6 +294,7 @@ def _import_everything() -> None:
         for name in OF_A_RUN:
             importlib.import_module(name)
         Plugins.instance()  # looks through the installed packages
+    gc.set_threshold(50_000, 20, 100)  # as in tests/conftest.py
 
 
 if __name__ == "__main__":
