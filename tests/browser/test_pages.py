@@ -258,9 +258,12 @@ def test_the_report_is_accessible_and_fits_its_window(page, report, scheme, widt
     page.set_viewport_size({"width": width, "height": 844})
     page.emulate_media(color_scheme=scheme)
     page.goto(report.as_uri())
-    found = Axe().run(page)
-    context_of = {rule["id"]: [node["html"][:160] for node in rule["nodes"]] for rule in found.response["violations"]}
-    assert not context_of
+    if width == 390 or (width, scheme) == (
+        1280,
+        "light",
+    ):  # the same elements at every width: axe takes most of the time
+        violations = Axe().run(page).response["violations"]
+        assert not {rule["id"]: [node["html"][:160] for node in rule["nodes"]] for rule in violations}
     assert page.evaluate("document.documentElement.scrollWidth") <= width, "the page scrolls sideways"
     assert page.evaluate(CUT) == [], "a table is cut"
 
@@ -322,7 +325,7 @@ def test_a_page_of_the_site_is_accessible_fits_and_asks_nothing_of_the_network(p
     assert all(url.startswith("file://") for url in asked)
     assert page.evaluate("document.documentElement.scrollWidth") <= width, "the page scrolls sideways"
     page.wait_for_function("document.readyState == 'complete'")
-    # The same elements at every width, and axe takes most of the time.
+    # As above, axe runs where it may find something new.
     if path == "index.html" or (width == 390 and path != LONG_PAGE):
         violations = Axe().run(page).response["violations"]
         serious = [rule for rule in violations if rule["impact"] in ("serious", "critical")]
