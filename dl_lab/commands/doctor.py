@@ -142,7 +142,7 @@ def find_noise(sweep: Path) -> Finding | None:
 def _estimate_noise(group: Group, metric: str) -> tuple[float, str]:
     """Return the noise that a single training shows in a metric, and words about it; 0 where it shows none."""
     evidence = read_evidence(group.records[0].folder)
-    epochs = evidence.curve(metric)
+    epochs = [value for value in evidence.curve(metric) if math.isfinite(value)]
     last = epochs[-max(4, len(epochs) // 4) :]
     of_epochs = stdev(last) if len(last) >= 4 else 0.0
     n_items = evidence.size(metric.partition("/")[0])

@@ -420,6 +420,8 @@ def test_batches_of_unequal_length_do_not_hide_a_rate_that_is_too_low():
     assert "learning-rate-too-low" in {finding.name for finding in apply_rules(evidence(**facts))}
     losses[-64:] = [loss + 3 for loss in losses[-64:]]  # so much is no chance
     assert "learning-rate-too-low" not in {finding.name for finding in apply_rules(evidence(**facts))}
+    losses[-1] = math.inf
+    assert "learning-rate-too-low" not in {finding.name for finding in apply_rules(evidence(**facts))}
 
 
 def test_a_gradient_too_small_to_change_a_weight_is_no_forgotten_weight():

@@ -68,9 +68,8 @@ def find_chance_level(evidence: Evidence) -> Iterator[Finding]:
         return
     share = evidence.share_of_largest("val")
     accuracy = evidence.curve("val/accuracy")
-    name = (
-        "val/loss" if evidence.curve("val/loss") else "val/cross_entropy"
-    )  # a model in NumPy measures only the latter
+    # A model in NumPy measures no val/loss.
+    name = "val/loss" if evidence.curve("val/loss") else "val/cross_entropy"
     losses = evidence.curve(name)
     chance = evidence.chance_loss
     n = sum(evidence.counts("val").values())
@@ -160,6 +159,8 @@ def find_slow_learning(evidence: Evidence) -> Iterator[Finding]:
     losses = evidence.losses
     if len(losses) < ENOUGH_UPDATES or not evidence.is_over or not evidence.looks:
         return
+    if not all(map(math.isfinite, losses)):
+        return
     n = max(5, len(losses) // 10)
     first, last = median(losses[:n]), median(losses[-n:])
     # Batches differ, so the median of n losses has an error of its own.
@@ -239,4 +240,5 @@ def better_rates(evidence: Evidence) -> tuple[str, ...]:
         return lower_rates(evidence.lr)
     if typical < 1e-4:
         return higher_rates(evidence.lr)
-    return (*lower_rates(evidence.lr), *higher_rates(evidence.lr)[:2])
+    slightly_higher = _set_rate(evidence.lr * 10) if evidence.lr else higher_rates(None)
+    return (*lower_rates(evidence.lr), *slightly_higher)
