@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import stdev
 
 from dl_lab.runs.find import find_run
-from dl_lab.show import statistics, tables
+from dl_lab.show import tables
 from dl_lab.show.doctor.diagnose import apply_rules, describe_scope, to_lines
 from dl_lab.show.doctor.evidence import Evidence, find_fits, read_evidence
 from dl_lab.show.doctor.findings import Finding
 from dl_lab.show.options import Parser, add_outputs
-from dl_lab.sweeps.results import comparison, outcome
-from dl_lab.sweeps.results.groups import Group
+from dl_lab.sweeps.results import outcome
+from dl_lab.sweeps.results.noise import find_noise
 from dl_lab.types import UserError
 
 
@@ -29,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
     runs = find_runs(options.run, options.outputs)
     found: list[tuple[Path, Evidence, list[Finding]]] = []
     for run in runs:
-        device_faults = try_on_gpu(run) if options.gpu else []
+        device_faults = _try_on_gpu(run) if options.gpu else []
         for fit in find_fits(run):
             evidence = read_evidence(fit)
             found.append((fit, evidence, [*device_faults, *apply_rules(evidence)]))
@@ -65,26 +63,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(list(argv))
 
 
-def try_on_gpu(folder: Path) -> list[Finding]:
-    """Build the model of a run again, and try a step on a pretended GPU.
+def _try_on_gpu(folder: Path) -> list[Finding]:
+    from dl_lab.jobs.pretended_gpu import try_run  # imports torch
 
-    Raises:
-        ConfigError: A part of the run cannot be built.
-        UserError: torch cannot pretend the step.
-    """
-    from dl_lab import configs
-    from dl_lab.jobs.pretended_gpu import find_device_fault
-
-    fault = find_device_fault(configs.read_config(folder))
-    if not fault:
-        return []
-    if fault.startswith("A step waits"):
-        name = "waiting-for-the-host"
-        means = "On a GPU each such step waits until all earlier work is finished, and the GPU idles meanwhile."
-    else:
-        name = "mixed-devices"
-        means = "On a GPU this step fails. Register the tensor as a buffer, or make it on the input's device."
-    return [Finding(name, fault, means, (), 0.8)]
+    return try_run(folder)
 
 
 def find_runs(name: str, outputs: Path) -> list[Path]:
@@ -100,60 +82,6 @@ def find_runs(name: str, outputs: Path) -> list[Path]:
     if not jobs:
         raise UserError(f"No job of {sweep} has begun.")
     return jobs
-
-
-def find_noise(sweep: Path) -> Finding | None:
-    """Find a best setting that is ahead by less than its seeds differ; None where there is none.
-
-    With one seed for each setting, the lead is compared with what one training shows of its noise: the sampling error
-    of an accuracy, and how much the last epochs differ.
-    """
-    try:
-        about = comparison.compare(outcome.read(sweep))
-    except UserError:
-        return None
-    best = about.best
-    if best is None or about.by is None or len(about.groups) < 2:
-        return None
-    second = about.groups[1]
-    metric = about.by.metric
-    pair = statistics.compare_pairs(best.by_replicate(metric), second.by_replicate(metric))
-    if pair is None or (pair.p is not None and pair.p < statistics.LEVEL):
-        return None
-    gap = abs(pair.difference)
-    spreads = [group.spread(metric) for group in (best, second)]
-    deviations = [spread.std for spread in spreads if spread is not None and spread.std is not None]
-    if pair.n > 1 and deviations:
-        noise = max(deviations)
-        words = f"the seeds of one setting have a standard deviation of {noise:.4g} (n = {pair.n})."
-    else:
-        noise, words = _estimate_noise(best, metric)
-    if not 0 < gap <= 2 * noise:
-        return None
-    return Finding(
-        "difference-within-the-noise",
-        f"{best.name} is {gap:.4g} ahead of {second.name}; {words}",
-        "Another seed may reverse the order. The sweep does not show which setting is better.",
-        ("seed=0,1,2,3,4",),
-        0.6,
-    )
-
-
-def _estimate_noise(group: Group, metric: str) -> tuple[float, str]:
-    """Return the noise that a single training shows in a metric, and words about it; 0 where it shows none."""
-    evidence = read_evidence(group.records[0].folder)
-    epochs = [value for value in evidence.curve(metric) if math.isfinite(value)]
-    last = epochs[-max(4, len(epochs) // 4) :]
-    of_epochs = stdev(last) if len(last) >= 4 else 0.0
-    n_items = evidence.size(metric.partition("/")[0])
-    spread = group.spread(metric)
-    share = spread.mean if spread else 0.0
-    is_share = metric.endswith("accuracy") and n_items > 0 and 0 <= share <= 1
-    of_sampling = math.sqrt(2 * share * (1 - share) / n_items) if is_share else 0.0  # of the difference of two shares
-    if of_sampling > of_epochs:
-        words = f"with one seed each, {n_items:,} items leave an error of {of_sampling:.4g}."
-        return of_sampling, words
-    return of_epochs, f"with one seed each, and its last epochs differ by {of_epochs:.4g}."
 
 
 def describe_sweep(found: Sequence[tuple[Path, Evidence, list[Finding]]], width: int) -> list[str]:

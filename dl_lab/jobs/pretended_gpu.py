@@ -17,9 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses import fake_tensor
 
+from dl_lab import configs
 from dl_lab.configs.parts import procedure_of
 from dl_lab.jobs.procedure import build_procedure
 from dl_lab.jobs.rehearsal import shrink
+from dl_lab.show.doctor.findings import Finding
 from dl_lab.training.learners import GradientLearner
 from dl_lab.types import Batch, Task, UserError
 
@@ -27,6 +29,25 @@ ASKED_FOR_A_VALUE = (
     fake_tensor.DataDependentOutputException,
     fake_tensor.DynamicOutputShapeException,
 )
+
+
+def try_run(folder: Path) -> list[Finding]:
+    """Build the model of a run again, and try a step on a pretended GPU.
+
+    Raises:
+        ConfigError: A part of the run cannot be built.
+        UserError: torch cannot pretend the step.
+    """
+    fault = find_device_fault(configs.read_config(folder))
+    if not fault:
+        return []
+    if fault.startswith("A step waits"):
+        name = "waiting-for-the-host"
+        means = "On a GPU each such step waits until all earlier work is finished, and the GPU idles meanwhile."
+    else:
+        name = "mixed-devices"
+        means = "On a GPU this step fails. Register the tensor as a buffer, or make it on the input's device."
+    return [Finding(name, fault, means, (), 0.8)]
 
 
 def find_device_fault(config: Mapping[str, object]) -> str:

@@ -27,10 +27,11 @@ sys.path.insert(0, str(HERE))
 import yaml  # noqa: E402
 
 from dl_lab import configs  # noqa: E402
-from dl_lab.commands.doctor import find_noise, try_on_gpu  # noqa: E402
 from dl_lab.jobs.one import execute  # noqa: E402
+from dl_lab.jobs.pretended_gpu import try_run  # noqa: E402
 from dl_lab.show.doctor.diagnose import diagnose  # noqa: E402
 from dl_lab.show.doctor.findings import Finding  # noqa: E402
+from dl_lab.sweeps.results.noise import find_noise  # noqa: E402
 from dl_lab.types import UserError  # noqa: E402
 
 QUIET = ["threads=1", "logger=none", "callbacks.progress=null", "callbacks.curves=null"]
@@ -57,7 +58,7 @@ def main() -> None:
                     findings = sweep(words, range(10 * seed, 10 * seed + patient["seeds"]), folder)
                 else:
                     train(composer, [*words, f"seed={seed}"], folder)
-                    findings = [*diagnose(folder), *try_on_gpu(folder)]
+                    findings = [*diagnose(folder), *try_run(folder)]
                 found[name].append([finding.name for finding in findings])
             print(f"{kind:8} {name:26} {found[name]}", flush=True)
     rows = count(ward, found)
