@@ -6,6 +6,9 @@ One thread, CPU seconds of `Trainer.fit`: training, validation, records, checkpo
 ratio is the median of the pairwise ratios, with the least and the greatest. Both end with the same weights (checked).
 Whole fits differ by some percent by chance, so a third fit has a clock around every call of the doctor and its hooks:
 `inside` is their CPU seconds as a share of the fit's others, the median of the rounds.
+
+The last row is a whole command, with Python's start and the imports: the share of a very short training that its user
+waits for.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ import inspect
 import json
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +33,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from torch import nn
 
+from dl_lab import cli
 from dl_lab.datasets.dataset import Dataset
 from dl_lab.datasets.images.labelled import generate_arrays, labelled_images
 from dl_lab.models.mlp import MLP
@@ -57,6 +63,7 @@ FITS: dict[str, tuple[Build, tuple[int, int, int], int, int, int]] = {
     "CNN of OCTMNIST, batch 64 (256 updates)": (lambda: PooledCNN((1, 28, 28), 4), (1, 28, 28), 64, 4096, 4),
     "ResNet-18, 32x32, batch 8 (100 updates)": (lambda: resnet18((3, 32, 32), 4, "7x7"), (3, 32, 32), 8, 800, 1),
 }
+COMMAND = ["dataset=digits", "model=mlp", "model.hidden=[64,64]", "trainer.max_epochs=10", "threads=1"]
 
 
 def main() -> None:
@@ -64,16 +71,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--command", metavar="FOLDER", help=argparse.SUPPRESS)  # see `measure_command`
     options = parser.parse_args()
+    if options.command:
+        run_command(options.command)
+        return
     torch.set_num_threads(1)
     rows = [measure(name, options.rounds) for name in FITS]
+    command = measure_command(options.rounds)
     print("| fit | without, s | with / without | least to greatest | inside |\n|---|---|---|---|---|")
     for row in rows:
         ratio = f"{row['ratio']:.3f} | {row['least']:.3f} to {row['most']:.3f}"
         print(f"| {row['fit']} | {row['seconds']:.2f} | {ratio} | {row['inside']:.1%} |")
+    print(f"| dl-lab {' '.join(COMMAND)} | {command['seconds']:.2f} | | | {command['inside']:.1%} |")
     if options.json:
         facts = {key: describe_environment([])[key] for key in ("time", "cpu", "cores", "python")}
-        options.json.write_text(json.dumps({"torch": torch.__version__, **facts, "rows": rows}, indent=1) + "\n")
+        options.json.write_text(
+            json.dumps({"torch": torch.__version__, **facts, "rows": rows, "command": command}, indent=1) + "\n"
+        )
 
 
 def measure(name: str, rounds: int) -> dict[str, Any]:
@@ -102,6 +117,27 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
         "most": max(ratios),
         "inside": statistics.median(shares),
     }
+
+
+def measure_command(rounds: int) -> dict[str, Any]:
+    """Run the command `rounds` times, each in a process of its own, and return the medians."""
+    found: list[dict[str, float]] = []
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            words = [sys.executable, __file__, "--command", f"{folder}/run"]
+            found.append(json.loads(subprocess.run(words, capture_output=True, check=True).stdout.splitlines()[-1]))
+    seconds = [one["seconds"] - one["doctor"] for one in found]
+    shares = [one["doctor"] / (one["seconds"] - one["doctor"]) for one in found]
+    words = " ".join(["dl-lab", *COMMAND])
+    return {"command": words, "seconds": statistics.median(seconds), "inside": statistics.median(shares)}
+
+
+def run_command(folder: str) -> None:
+    """Be the command, with the clock. Print the CPU seconds of this process and those of the doctor."""
+    with clocked() as clock:
+        status = cli.main([*COMMAND, f"hydra.run.dir={folder}"])
+    print(json.dumps({"seconds": time.process_time(), "doctor": clock.seconds}))
+    sys.exit(status)
 
 
 class Clock:

@@ -13,16 +13,18 @@ import torch
 from torch import nn
 
 from dl_lab import cli
+from dl_lab.datasets.batches import TensorSplit
+from dl_lab.datasets.dataset import Dataset
 from dl_lab.datasets.images.labelled import labelled_images
 from dl_lab.runs.files import read_records
 from dl_lab.show.doctor.diagnose import RULES, apply_rules, describe_scope, diagnose
 from dl_lab.show.doctor.evidence import VITALS_FILE, Evidence, find_fits, read_evidence
 from dl_lab.show.doctor.findings import draw
 from dl_lab.training import vitals
-from dl_lab.training.examination import count_equal_rows, count_repeats, make_keys, separability
+from dl_lab.training.examination import count_equal_rows, count_repeats, examine, make_keys, separability
 from dl_lab.training.layer_watch import LayerWatch
 from dl_lab.training.vitals import LEAST_UPDATES, choose_steps, waiting_share
-from dl_lab.types import Diverged, Interrupted
+from dl_lab.types import Diverged, Interrupted, LabelledBatch
 
 pytestmark = pytest.mark.xdist_group("doctor")  # its tests share two runs
 
@@ -488,6 +490,15 @@ def test_rows_that_differ_in_one_value_are_not_equal():
     test = torch.zeros(4, 500, dtype=torch.uint8)
     test[torch.arange(4), torch.tensor([0, 7, 250, 499])] = 1
     assert count_equal_rows(train, test) == 0
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_labels_that_are_stored_by_class_are_not_all_the_same(shift):
+    labels = torch.arange(4).repeat_interleave(1000)
+    split = TensorSplit(LabelledBatch(torch.rand(4000, 2), labels), lambda raw: raw._replace(y=raw.y + shift))
+    facts = examine(object(), Dataset("sorted", "full", split, split, split, fingerprint=""), 4000)
+    counts = facts["labels"]["train"]
+    assert counts == [1000] * 4 if shift == 0 else counts == [0, 67, 67, 66, 67], "changed labels are those of a sample"
 
 
 def test_selected_items_are_those_of_the_batches():
