@@ -62,7 +62,7 @@ class LayerWatch:
         self.input: LayerFacts = {}
         self._handles: list[RemovableHandle] = []
         self._before: dict[str, Tensor] = {}  # trained parameters before the update
-        self._squares: dict[str, Tensor] = {}  # squared norms of their gradients
+        self._gradients: dict[str, Tensor] = {}  # norms of their gradients
         for name, module in model.named_modules():
             if not any(module.children()):
                 self._handles.append(module.register_forward_hook(self._watch_layer(name)))
@@ -92,20 +92,20 @@ class LayerWatch:
         befores = list(self._before.values())
         afters = [self.model.get_parameter(name).detach() for name in self._before]
         sizes = _root_mean_squares(befores)
-        changes = _root_mean_squares([after - before for after, before in zip(afters, befores, strict=True)])
+        changes = _root_mean_squares([before.sub_(after) for after, before in zip(afters, befores, strict=True)])
         weights: dict[str, LayerFacts] = {}
         for name, before, size, change in zip(self._before, befores, sizes, changes, strict=True):
-            squares = self._squares.get(name)
+            norm = self._gradients.get(name)
             n = max(before.numel(), 1)
             weights[name] = {
-                "gradient": None if squares is None else math.sqrt(float(squares) / n) / scale,
+                "gradient": None if norm is None else float(norm) / math.sqrt(n) / scale,
                 "weight": size,
                 "change": change,
             }
         return {
             "layers": _to_plain(self.layers),
             "weights": _to_plain(weights),
-            "unused": [name for name in self._before if name not in self._squares],
+            "unused": [name for name in self._before if name not in self._gradients],
             "input": _to_plain(self.input),
             "output": _to_plain(self.output),
         }
@@ -131,7 +131,7 @@ class LayerWatch:
             gradient = parameter.grad
             if gradient is not None:
                 values = gradient.coalesce().values() if gradient.is_sparse else gradient
-                self._squares[name] = values.detach().float().square().sum().double()
+                self._gradients[name] = torch.linalg.vector_norm(values.detach().float())
 
         return hook
 
@@ -139,8 +139,7 @@ class LayerWatch:
 @torch.no_grad()
 def _describe(module: nn.Module, output: Tensor) -> LayerFacts:
     some = _first_items(output).float()
-    std, mean = torch.std_mean(some, correction=0)
-    facts: LayerFacts = {"type": type(module).__name__, "std": std, "mean": mean}
+    facts: LayerFacts = {"type": type(module).__name__, "std": some.std(correction=0), "mean": some.mean()}
     if isinstance(module, RECTIFIERS):
         unit_axis = 1 if output.dim() == 4 else output.dim() - 1  # channels of images, else features
         others = [axis for axis in range(output.dim()) if axis != unit_axis]
@@ -162,8 +161,7 @@ def _describe_input(arguments: object) -> LayerFacts:
     if tensor is None or not tensor.is_floating_point() or tensor.numel() == 0:
         return {}
     values = _first_items(tensor.detach()).float()
-    std, mean = torch.std_mean(values, correction=0)
-    return {"mean": mean, "std": std, "largest": values.abs().max()}
+    return {"mean": values.mean(), "std": values.std(correction=0), "largest": values.abs().max()}
 
 
 @torch.no_grad()
