@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import traceback
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
@@ -36,7 +37,7 @@ def try_run(folder: Path) -> list[Finding]:
 
     Raises:
         ConfigError: A part of the run cannot be built.
-        UserError: torch cannot pretend the step.
+        UserError: The step fails for a reason that has nothing to do with devices.
     """
     fault = find_device_fault(configs.read_config(folder))
     if not fault:
@@ -80,10 +81,11 @@ def try_step(model: nn.Module, task: Task, batch: Batch) -> str:
         batch: One batch, on the CPU.
 
     Returns:
-        One sentence with the fault and its place in the code; "" where nothing is wrong.
+        One sentence with the fault and its place in the code; "" where nothing is wrong. A warning names an operation
+        that torch cannot pretend: what follows it is not tried.
 
     Raises:
-        UserError: torch cannot pretend the step.
+        UserError: The step fails for a reason that has nothing to do with devices.
     """
     mode = fake_tensor.FakeTensorMode(allow_non_fake_inputs=True, allow_fallback_kernels=False)
     try:
@@ -92,8 +94,10 @@ def try_step(model: nn.Module, task: Task, batch: Batch) -> str:
             moved_task.loss(pretend_move(model), _map_tensors(batch))
     except ASKED_FOR_A_VALUE as error:
         return f"A step waits for the GPU: {_name_operation(error)} asks for a value{_find_place(error)}."
-    except fake_tensor.UnsupportedOperatorException:  # torch cannot pretend this operation (ctc_loss): nothing is known
-        return ""
+    except fake_tensor.UnsupportedOperatorException as error:  # ctc_loss
+        warnings.warn(
+            f"torch cannot pretend {_name_operation(error)}. Only the operations before it were tried.", stacklevel=2
+        )
     except RuntimeError as error:
         text = str(error)
         if "device" in text and ("cpu" in text or "cuda" in text):

@@ -78,3 +78,9 @@ FAMILIES = [
 def test_steps_of_shipped_models_stay_on_the_device(name):
     config = configs.Composer().compose([f"experiment={name}", "profile=smoke"]).config
     assert find_device_fault(config) == ""
+
+
+def test_what_torch_cannot_pretend_is_said():
+    config = configs.Composer().compose(["experiment=tone_speech_ctc", "profile=smoke"]).config
+    with pytest.warns(UserWarning, match=r"cannot pretend \w*ctc_loss\. Only the operations before it were tried"):
+        assert find_device_fault(config) == ""
