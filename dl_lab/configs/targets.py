@@ -199,11 +199,9 @@ def check_call(path: str, node: Mapping[str, object], target: Callable[..., obje
     """
     arguments = {key: value for key, value in node.items() if not re.fullmatch(r"_[a-z]+_", str(key))}
     try:
-        parameters = inspect.signature(target).parameters
-    except ValueError:  # builtins without a signature
+        parameters, takes_any = _parameters_of(target)
+    except (ValueError, TypeError):  # builtins without a signature, callables without a hash
         return
-    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    takes_any = takes_any or _passes_on_keywords(target)
     for key in arguments:
         if key not in parameters and not takes_any:
             names = [n for n in parameters if n not in ("self", "args", "kwargs")]
@@ -218,6 +216,14 @@ def check_call(path: str, node: Mapping[str, object], target: Callable[..., obje
     for key, value in arguments.items():
         if key in hints and not _holds_target(value):
             check_type(f"{path}.{key}", value, hints[key])
+
+
+@functools.cache  # the jobs of a sweep call the same functions
+def _parameters_of(target: Callable[..., object]) -> tuple[Mapping[str, inspect.Parameter], bool]:
+    """Return the parameters of a class or function by name, and whether it takes any other keyword, too."""
+    parameters = inspect.signature(target).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    return parameters, takes_any or _passes_on_keywords(target)
 
 
 def _is_required(parameter: inspect.Parameter) -> bool:
@@ -247,7 +253,7 @@ def _type_hints(target: Callable[..., object]) -> dict[str, object]:
         return {}
 
 
-@functools.cache  # the jobs of a sweep call the same functions
+@functools.cache
 def _hints_of(function: Callable[..., object]) -> dict[str, object]:
     return typing.get_type_hints(function)
 

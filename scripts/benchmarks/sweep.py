@@ -5,8 +5,9 @@
 Every contestant trains IST2-CNN (batch 64, plain SGD, one epoch) once for each of N learning rates on two cores. The
 peers' job is the tuned loop of throughput.py, with nothing recorded but the loss; dl-lab's is its own run with
 TensorBoard, checkpoint, validation and test, without figures. The losses are compared. Whole commands are timed,
-wall, in turn; ratios are medians of the rounds. Then the launch cost of empty jobs (dl-lab N=200 and 400, Hydra
-basic N=50) and the memory of two lanes against one (proportional set size of all processes, at its peak).
+wall, in turn; ratios are medians of the rounds. Then the launch cost of empty jobs (dl-lab N=200, 400 and 10,000, Hydra
+basic N=50), the CPU seconds of a plan of 1,000 and of 10,000 jobs (`--dry-run`), and the memory of two lanes against
+one (proportional set size of all processes, at its peak).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -26,8 +28,12 @@ from typing import Any
 
 import numpy as np
 import psutil
+import torch
+
+from dl_lab.runs.environment import describe_environment
 
 HERE = Path(__file__).resolve().parent
+MANY = 10_000  # jobs
 LEARNING_RATES = [round(0.001 * 1.15**i, 6) for i in range(400)]
 
 PEER_APP = """
@@ -220,8 +226,7 @@ def launch_cost(rounds: int) -> dict[str, float]:
 
         def ours(n: int) -> float:
             clean(folder)
-            words = ["--config-dir", str(folder / "conf"), "procedure=nothing", "logger=none", "lanes=2", "threads=1"]
-            return run([sys.executable, "-m", "dl_lab", "-m", *words, f"seed=range({n})"], folder)[0]
+            return run(empty(folder, n), folder)[0]
 
         def basic(n: int) -> float:
             clean(folder)
@@ -240,7 +245,35 @@ def launch_cost(rounds: int) -> dict[str, float]:
                 }
             )
         cost = {key: 1e3 * statistics.median(row[key] for row in rows) for key in rows[0]}
+        cost["dl-lab 10000"] = 1e3 * (ours(MANY) - ours(2)) / (MANY - 2)
         return {**cost, "basic / dl-lab": cost["hydra basic 50"] / cost["dl-lab 200"]}
+
+
+def empty(folder: Path, n: int) -> list[str]:
+    """Return the command of a sweep of n jobs that do nothing."""
+    words = ["--config-dir", str(folder / "conf"), "procedure=nothing", "logger=none", "lanes=2", "threads=1"]
+    return [sys.executable, "-m", "dl_lab", "-m", *words, f"seed=range({n})"]
+
+
+def planning() -> dict[str, float]:
+    """CPU seconds of the plan of a sweep, with the start of the command: number of jobs -> seconds."""
+    seconds = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        prepare(folder, 64)
+        for n in (1000, MANY):
+            clean(folder)
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            run(
+                [
+                    *lab(folder, f"optimizer.lr=range(1,{n // 10 + 1})", "trainer.eval_batch_size=range(1,11)"),
+                    "--dry-run",
+                ],
+                folder,
+            )
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            seconds[f"{n} jobs"] = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return seconds
 
 
 def memory() -> dict[str, float]:
@@ -274,11 +307,14 @@ def main() -> None:
             for name, row in found[f"{n} jobs of {samples}"].items():
                 print(f"| {name} | {row['seconds']:.1f} | {row['basic_over_it']:.2f} |", flush=True)
     found["launch, ms per empty job"] = launch_cost(max(1, options.rounds // 2))
+    found["plan, CPU s"] = planning()
     found["memory, MB"] = memory()
-    for title in ("launch, ms per empty job", "memory, MB"):
+    for title in ("launch, ms per empty job", "plan, CPU s", "memory, MB"):
         print(f"\n{title}: " + ", ".join(f"{key} {value:.2f}" for key, value in found[title].items()))
     if options.json:
-        options.json.write_text(json.dumps(found, indent=1))
+        known = describe_environment([])
+        facts = {"torch": torch.__version__, **{key: known[key] for key in ("time", "cpu", "cores", "python")}}
+        options.json.write_text(json.dumps({**facts, **found}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
