@@ -83,10 +83,11 @@ def inner_temporary_folders(tmp_path_factory):
 
 @pytest.fixture
 def write_command():
-    """Write a file that is `dl-lab` for a shell with this environment: (path, environment)."""
+    """Write a file that is `dl-lab` or `python` for a shell with this environment: (path, environment)."""
 
     def write(path: Path, environment: dict[str, str]) -> None:
-        path.write_text(FORKED.script(environment), encoding="utf-8")
+        first = [] if path.name == "python" else ["-m", "dl_lab"]
+        path.write_text(FORKED.script(environment, *first), encoding="utf-8")
         path.chmod(0o755)
 
     return write

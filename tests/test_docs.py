@@ -9,7 +9,6 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -131,8 +130,6 @@ def shell(tmp_path, write_command):
     """Run lines of a shell in a folder that stays the current one; `python` and `dl-lab` are those of the tests."""
     own = tmp_path / "bin"
     own.mkdir()
-    (own / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    (own / "python").chmod(0o755)
     here = tmp_path / "here"
     here.mkdir()
     place = tmp_path / "place"
@@ -142,6 +139,7 @@ def shell(tmp_path, write_command):
         settings["DL_LAB_DATA"] = str(Path.home() / ".cache" / "dl-lab")
     environment = {**os.environ, **settings}
     write_command(own / "dl-lab", environment)
+    write_command(own / "python", environment)
 
     def run(lines: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

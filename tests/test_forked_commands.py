@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -95,6 +96,43 @@ def test_what_is_read_at_the_start_is_not_ignored(variable):
     assert commands.takes([*COMMAND, "runs"], None, {})
     assert not commands.takes([*COMMAND, "runs"], {**os.environ, variable: "7"}, {})
     assert not commands.takes([sys.executable, "-c", "import torch"], None, {})
+
+
+@pytest.mark.parametrize("words", [["-m", "pytest", "-q"], ["test_own.py", "a", "b"]])
+def test_other_programs_are_what_python_makes_of_them(words, tmp_path, monkeypatch):
+    (tmp_path / "helper.py").write_text("HERE = 7\n")
+    text = "import sys\nimport helper\nprint(__name__, sys.argv, helper.HERE)\ndef test_it(): assert helper.HERE == 7\n"
+    (tmp_path / "test_own.py").write_text(text)
+    monkeypatch.setenv("COLUMNS", "90")
+
+    def start():
+        done = subprocess.run(
+            [sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
+        )
+        return done.returncode, re.sub(r"in [\d.]+s", "", done.stdout), done.stderr
+
+    forked = start()
+    monkeypatch.setattr(ForkedCommands, "takes", lambda *_: False)
+    assert forked == start()
+    assert forked[0] == 0
+
+
+def test_a_shells_python_reads_its_program_from_standard_input(tmp_path, write_command):
+    python = tmp_path / "python"
+    environment = {**os.environ, "COLUMNS": "90"}
+    write_command(python, environment)
+    (tmp_path / "helper.py").write_text("HERE = 7\n")
+    program = "import sys, helper, torch\nprint(__name__, sys.argv, sys.modules['__main__'].helper.HERE)"
+    for words, text, says in (
+        (["-"], program, "__main__ ['-'] 7"),
+        (["-"], "1 / 0", "ZeroDivisionError"),
+        (["-c", "print(6 * 7)"], "", "42"),
+    ):
+        done = subprocess.run(
+            [python, *words], cwd=tmp_path, env=environment, input=text, capture_output=True, text=True, check=False
+        )
+        assert says in done.stdout + done.stderr
+        assert done.returncode == ("Error" in says)
 
 
 def figures(folder) -> dict[str, int]:

@@ -71,9 +71,7 @@ def test_every_config_is_inside_and_no_test(wheel):
     assert not [name for name in names if name.startswith(("tests", "scripts", "conf/", "outputs"))]
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--help"], ["list"], ["profile=smoke"], ["experiment=octmnist_cnn", "profile=smoke"]]
-)
+@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["experiment=octmnist_cnn", "profile=smoke"]])
 def test_the_installed_command_works_in_any_folder(installed, tmp_path, arguments):
     done = run(installed / "dl-lab", *arguments, folder=tmp_path)
     if "=" in arguments[0]:

@@ -1,6 +1,6 @@
-"""Optimizers that do not import torch's compiler.
+"""Optimizers and counters that do not import torch's compiler.
 
-The first call of some optimizer methods imports torch's compiler (`torch._dynamo`), which takes about half as long as
+The first call of some methods of torch imports its compiler (`torch._dynamo`), which takes about half as long as
 `import torch` itself. Torch needs the import only to tell the compiler to skip these methods. Nothing in dl-lab
 compiles an optimizer, so both functions here avoid the import.
 
@@ -28,16 +28,19 @@ GLOBAL_STEP_HOOKS = ("_global_optimizer_pre_hooks", "_global_optimizer_post_hook
 _MODULE = importlib.import_module("torch.optim.optimizer")  # torch.optim gives no access to this module by its name
 
 
-def spare_compiler() -> None:
-    """Mark the methods of Optimizer as already skipped by the compiler, so that they do not import it.
+def spare_compiler(owner: type = Optimizer) -> None:
+    """Mark the methods of a class of torch as already skipped by the compiler, so that they do not import it.
 
     A method wrapped by `torch._disable_dynamo` looks for an attribute `__dynamo_disable` on the function inside it.
     Only where the attribute is missing does it import the compiler. A method whose wrapper does not know this
     attribute is left alone.
+
+    Args:
+        owner: The class.
     """
     if "torch._dynamo" in sys.modules:
         return
-    for method in vars(Optimizer).values():
+    for method in vars(owner).values():
         inner = getattr(method, "__wrapped__", None)
         if inner is not None and _looks_for_attribute(method):
             inner.__dynamo_disable = inner

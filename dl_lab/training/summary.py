@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from dl_lab.training.startup import spare_compiler
 from dl_lab.types import Batch, Task, columns_of
 
 
@@ -56,6 +57,7 @@ def summarise_layers(model: nn.Module, task: Task, batch: Batch) -> list[LayerRo
     gpu = [first.device] if first.is_cuda else []
     try:
         with torch.random.fork_rng(gpu), torch.no_grad(), counter:
+            spare_compiler(type(getattr(counter, "mode", None)))  # it sees every operation
             task.measure(model, batch)
     finally:
         for hook in hooks:

@@ -1,28 +1,33 @@
 """Starts `dl-lab` without its imports: a server that has imported everything forks for each command.
 
 Most of what a short command costs is importing torch, 2 to 3 seconds of a core. `ForkedCommands.install()` replaces
-`subprocess.Popen` in this process by a subclass that sends `[python, "-m", "dl_lab", ...]` to the server. The command
-is still a process of its own: its pid, signals, pipes, folder and environment are those of the caller, and it ends as
-the real one does. Every other command starts as always, and so does one whose environment has other values of the
-variables that are read while Python or torch starts.
+`subprocess.Popen` in this process by a subclass that sends `[python, "-m", "dl_lab", ...]` to the server, and pytest
+and Python files in the same way. The command is still a process of its own: its pid, signals, pipes, folder and
+environment are those of the caller, and it ends as the real one does. Every other command starts as always, and so does
+one whose environment has other values of the variables that are read while Python or torch starts.
 
-Lines of a shell are forked too: `ForkedCommands.script()` is a `dl-lab` that asks the same server.
+Lines of a shell are forked too: `ForkedCommands.script()` is a `dl-lab` or a `python` that asks the same server.
 
 A test whose subject is the start itself is marked `real_start`.
 """
 
 from __future__ import annotations
 
+import atexit
 import gc
 import json
 import os
+import runpy
 import select
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import traceback
+import types
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +53,19 @@ OF_A_RUN = (
     "matplotlib.backends.backend_agg",
     "safetensors.torch",
 )
+MODULES = [["-m", "dl_lab"], ["-m", "pytest"]]
+OF_PYTEST = ["-W", "ignore:Module already imported"]  # the server has imported what pytest would rewrite
 _real_popen = subprocess.Popen
-# A `dl-lab` for a shell. It starts without site-packages, in hundredths of a second.
+# A `dl-lab` or a `python` for a shell. It starts without site-packages, in hundredths of a second.
 CLIENT = """
 import json, os, signal, socket, sys
+words = {first!r} + sys.argv[1:]
+if words[:2] not in {modules!r} and words != ["-"]:
+    os.execv({python!r}, [{python!r}, *words])
 server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, {most})
 server.connect({address!r})
-request = {{"words": sys.argv[1:], "cwd": os.getcwd(), "env": dict(os.environ)}}
+request = {{"words": words, "cwd": os.getcwd(), "env": dict(os.environ)}}
 request |= {{"session": False, "draws": {draws}}}
 socket.send_fds(server, [json.dumps(request).encode()], [0, 1, 2])
 pid = int(server.recv(64))
@@ -94,18 +104,25 @@ class ForkedCommands:
         """Whether the server can start this command."""
         if not self.enabled or os.getpid() != self._owner or not isinstance(words, list | tuple):
             return False
-        if list(words[:3]) != [sys.executable, "-m", "dl_lab"]:
+        is_program = len(words) > 1 and str(words[1]).endswith(".py")
+        if words[0] != sys.executable or not (is_program or list(words[1:3]) in MODULES):
             return False
         if options.get("preexec_fn") or options.get("pass_fds") or options.get("shell"):
             return False
         return _fixed(os.environ if environment is None else environment) == _fixed(os.environ)
 
-    def script(self, environment: dict[str, str]) -> str:
-        """An executable file's text: `dl-lab` for a shell that has this environment."""
+    def script(self, environment: dict[str, str], *first: str) -> str:
+        """An executable file's text: a program for a shell that has this environment.
+
+        Args:
+            environment: The variables of the shell.
+            first: The words after `python` that the program stands for: "-m" and "dl_lab" for `dl-lab`, none for
+                `python`.
+        """
         if not self.enabled or _fixed(environment) != _fixed(os.environ):
-            return f'#!/bin/sh\nexec "{sys.executable}" -m dl_lab "$@"\n'
-        address = self.find_server()
-        return f"#!{sys.executable} -IS\n" + CLIENT.format(most=MOST_WORDS, address=address, draws=self.draws)
+            return f'#!/bin/sh\nexec {shlex.join([sys.executable, *first])} "$@"\n'
+        known = {"python": sys.executable, "first": list(first), "modules": MODULES, "most": MOST_WORDS}
+        return f"#!{sys.executable} -IS\n" + CLIENT.format(**known, address=self.find_server(), draws=self.draws)
 
     def start(self, request: dict[str, Any], files: list[int]) -> tuple[int, socket.socket]:
         """Have the command forked; returns its pid, and the socket on which its exit status will come."""
@@ -157,7 +174,7 @@ class _ForkedPopen(_real_popen):
         cwd, env = others[4], others[5]
         pipes = others[9:15]  # of standard input, output and error: the end that is read, the end that is written
         request = {
-            "words": [os.fsdecode(word) for word in args[3:]],
+            "words": [os.fsdecode(word) for word in args[1:]],
             "cwd": os.path.abspath(os.fsdecode(cwd or ".")),
             "env": dict(os.environ if env is None else env),
             "session": self._own_session,
@@ -242,7 +259,7 @@ def _tell(told: dict[int, socket.socket]) -> None:
 
 
 def _become(request: dict[str, Any], files: list[int], answer: socket.socket) -> None:
-    """In the forked process: be `python -m dl_lab` as if it had just been started. Never returns."""
+    """In the forked process: be `python WORDS` as if it had just been started. Never returns."""
     status = 1
     try:
         if request["session"]:
@@ -256,15 +273,12 @@ def _become(request: dict[str, Any], files: list[int], answer: socket.socket) ->
         os.chdir(request["cwd"])
         os.environ.clear()
         os.environ.update(request["env"])
-        sys.path[0] = request["cwd"]
         sys.stdin, sys.stdout, sys.stderr = (os.fdopen(n, mode, closefd=False) for n, mode in enumerate("rww"))
         sys.stderr.reconfigure(line_buffering=True, errors="backslashreplace")
         sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
         draw_figures(request["draws"])
-        sys.argv = [sys.modules["dl_lab.__main__"].__file__ or "", *request["words"]]
-        from dl_lab.cli import main
-
-        main()
+        _run(request["words"])
+        status = 0
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
@@ -276,6 +290,32 @@ def _become(request: dict[str, Any], files: list[int], answer: socket.socket) ->
             except (OSError, ValueError):
                 status = status or 120
         os._exit(status)
+
+
+def _run(words: list[str]) -> None:
+    """Run a module or a program as Python does: `-m NAME ...`, `FILE.py ...`, or the text of standard input for `-`."""
+    sys.path[0] = os.getcwd()
+    if words[:2] == ["-m", "dl_lab"]:
+        sys.argv = [sys.modules["dl_lab.__main__"].__file__ or "", *words[2:]]
+        from dl_lab.cli import main
+
+        main()  # ends this process
+    try:
+        if words[0] == "-m":
+            sys.argv = [*words[1:], *OF_PYTEST]
+            runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+        elif words[0] == "-":
+            sys.argv = words
+            program = types.ModuleType("__main__")
+            sys.modules["__main__"] = program
+            exec(compile(sys.stdin.read(), "<stdin>", "exec"), vars(program))
+        else:
+            sys.argv = words
+            sys.path[0] = os.path.dirname(os.path.abspath(words[0]))
+            runpy.run_path(words[0], run_name="__main__")
+    finally:
+        threading._shutdown()  # as Python does at its end
+        atexit._run_exitfuncs()
 
 
 def _import_everything() -> None:
