@@ -20,13 +20,13 @@ def main(argv: Sequence[str]) -> int:
     if any(word.split("=")[0] in HYDRA_FLAGS for word in argv):
         return _show_config(argv)
     options = parse(argv)
+    if sys.stderr.isatty() and not options.multirun:  # the imports take a second or two; a sweep has its own lines
+        print(paint("Checking the settings and loading torch ...", "dim", sys.stderr), file=sys.stderr)
     composer = None if options.multirun else configs.Composer(options.config_dir, options.config_name)
     if composer is None or composer.is_multirun(options.overrides):
         from dl_lab.sweeps.start import start
 
         return start([word for word in argv if word not in ("-m", "--multirun")])
-    if sys.stderr.isatty():  # the imports take a second or two
-        print(paint("Checking the settings and loading torch ...", "dim", sys.stderr), file=sys.stderr)
     composed = compose_for_machine(composer, options.overrides)
     configs.refuse_unread(composed.unread)
     if composed.local:

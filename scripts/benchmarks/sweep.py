@@ -256,24 +256,27 @@ def empty(folder: Path, n: int) -> list[str]:
 
 
 def planning() -> dict[str, float]:
-    """CPU seconds of the plan of a sweep, with the start of the command: number of jobs -> seconds."""
-    seconds = {}
+    """CPU seconds of the plan of a sweep, with the start of the command: what is planned -> seconds.
+
+    A plan checks all jobs. Jobs that differ only in rates and seeds are checked by examples, and others one by one.
+    """
+
+    def plan(*grid: str) -> float:
+        clean(folder)
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        run([*lab(folder, *grid), "--dry-run"], folder)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prepare(folder, 64)
-        for n in (1000, MANY):
-            clean(folder)
-            before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            run(
-                [
-                    *lab(folder, f"optimizer.lr=range(1,{n // 10 + 1})", "trainer.eval_batch_size=range(1,11)"),
-                    "--dry-run",
-                ],
-                folder,
-            )
-            after = resource.getrusage(resource.RUSAGE_CHILDREN)
-            seconds[f"{n} jobs"] = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return seconds
+        dropout = f"model.dropout={','.join(str(i / 20) for i in range(10))}"
+        seconds = {
+            f"{n} jobs": plan(dropout, f"optimizer.lr={','.join(str(i / 1e5) for i in range(1, n // 10 + 1))}")
+            for n in (1000, MANY)
+        }
+        return {**seconds, "1000 jobs of other sizes": plan("trainer.eval_batch_size=range(1,1001)")}
 
 
 def memory() -> dict[str, float]:

@@ -41,6 +41,8 @@ MAKERS: dict[str, Any] = {
     "course": course_pages.table,
     "notebook": lambda of: notebook_page.page(),
     "results": result_pages.table,
+    "startup": lambda of: result_pages.startup(),
+    "sweep_costs": lambda of: result_pages.sweep_costs(),
     "sweep_times": lambda of: result_pages.sweep_times(),
     "tuning": lambda of: result_pages.tuning(),
     "throughput": lambda of: result_pages.throughput(),

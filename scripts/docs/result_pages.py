@@ -185,14 +185,63 @@ def throughput() -> str:
 
 def sweep_times() -> str:
     """Seconds of whole sweeps, and how many times faster than Hydra's basic launcher."""
-    measured = json.loads((RESULTS / "benchmarks" / "sweep.json").read_text(encoding="utf-8"))
+    measured = _benchmark("sweep")
     names = ("48 jobs of 512", "16 jobs of 4096")
     shown = {name: measured[name] for name in names}
     lines = [f"| launcher | {' | '.join(f'{name} samples' for name in names)} |", "|---|---|---|"]
     for launcher in next(iter(shown.values())):
         cells = [f"{rows[launcher]['seconds']:.1f} ({rows[launcher]['basic_over_it']:.2f})" for rows in shown.values()]
         lines.append(f"| {launcher} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", _machine(measured)])
+
+
+def sweep_costs() -> str:
+    """What a sweep costs beside its jobs' own work."""
+    measured = _benchmark("sweep")
+    launch = measured["launch, ms per empty job"]
+    plan = measured["plan, CPU s"]
+    rows = {
+        "start of an empty job, of 400": f"{launch['dl-lab 400']:.1f} ms",
+        "start of an empty job, of 10,000": f"{launch['dl-lab 10000']:.1f} ms",
+        "start of an empty job by Hydra's basic launcher": f"{launch['hydra basic 50']:.0f} ms",
+        "plan (`--dry-run`) of 1,000 jobs that differ in learning rate and dropout": f"{plan['1000 jobs']:.1f} s",
+        "plan of 10,000 such jobs": f"{plan['10000 jobs']:.1f} s",
+        "plan of 1,000 jobs that differ in a whole number": f"{plan['1000 jobs of other sizes']:.1f} s",
+        "memory of two lanes, times that of one": f"{measured['memory, MB']['ratio']:.2f}",
+    }
+    return "\n".join(["| what | it takes |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
+
+
+STARTS = {  # row of startup.json -> what is measured, what it is compared with
+    "help": ("`dl-lab --help`, CPU time", "`import hydra`"),
+    "first line": ("the first line of a training on a terminal", "`import hydra`"),
+    "first step": ("a training to the end of its first update, CPU time", "`import torch`"),
+    "first step, cold": ("the same with all files on the disk, wall time", "`import torch`"),
+}
+
+
+def startup() -> str:
+    """How soon a command answers and a training begins."""
+    lines = ["| measured | dl-lab | compared with | it takes | ratio | torch |", "|---|---|---|---|---|---|"]
+    machines = []
+    for file in sorted((RESULTS / "benchmarks").glob("startup*.json")):
+        measured = json.loads(file.read_text(encoding="utf-8"))
+        machines.append(_machine(measured))
+        for name, (what, other) in STARTS.items():
+            if name in measured["rows"]:
+                row = measured["rows"][name]
+                cells = f"{row['ours']:.2f} s | {other} | {row['theirs']:.2f} s | {row['ratio']:.2f}"
+                lines.append(f"| {what} | {cells} | {measured['torch'].partition('+')[0]} |")
+    return "\n".join([*lines, "", machines[0]])
+
+
+def _benchmark(name: str) -> dict[str, Any]:
+    return json.loads((RESULTS / "benchmarks" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def _machine(measured: Mapping[str, Any]) -> str:
+    torch = measured["torch"].partition("+")[0]
+    return f"{measured['cpu']}, {measured['cores']} cores, torch {torch}, {measured['time'][:10]}."
 
 
 def families() -> str:

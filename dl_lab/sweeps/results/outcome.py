@@ -218,8 +218,12 @@ def read_several(sweeps: Sequence[Path], runs: Sequence[Path] = (), over: Sequen
     plans = [read_plan(folder) for folder in sweeps]
     folders = _find_folders(sweeps, plans, runs)
     there = [records.read(folder) for folder in folders if folder.is_dir()]
-    done = [record for record in there if record.state == "done" and record.metrics and "seed" in record.config]
-    unfinished = tuple(record for record in there if record not in done)
+    done: list[records.Record] = []
+    others: list[records.Record] = []
+    for record in there:
+        is_done = record.state == "done" and record.metrics and "seed" in record.config
+        (done if is_done else others).append(record)
+    unfinished = tuple(others)
     n_missing = len(folders) - len(there)
     if not done:
         named = ", ".join(map(str, sweeps))
