@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dl_lab import cli
+from dl_lab import cli, configs
+from dl_lab.commands import train
 from dl_lab.jobs.one import to_yaml
 from dl_lab.show import reporting
-from dl_lab.types import ConfigError
+from dl_lab.types import ConfigError, UserError
 
 QUICK = ("model=linear", "trainer.max_epochs=1", "logger=none", "threads=1")
 
@@ -215,3 +216,15 @@ def test_equal_looking_values_are_written_as_yaml_writes_them():
         assert to_yaml(config) == yaml.dump(config, Dumper=dumper, sort_keys=False, allow_unicode=True)
     assert yaml.safe_load(to_yaml({})) == {}
     assert yaml.safe_load(to_yaml(["a=1"])) == ["a=1"]
+
+
+@pytest.mark.parametrize(("words", "says"), [([], True), (["-m", "seed=0,1"], False)])
+def test_a_terminal_hears_that_torch_loads_before_anything_is_read(words, says, capsys, monkeypatch):
+    def stop(*arguments):
+        raise UserError("nothing is read yet")
+
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(configs, "Composer", stop)
+    with pytest.raises(UserError):
+        train.main(words)
+    assert ("loading torch" in capsys.readouterr().err) == says
