@@ -92,7 +92,7 @@ def _read_targets(split: Split, sample: Batch | None) -> Tensor | None:
     if some is None or stored is None or stored.is_floating_point() or stored.shape[1:] != some.shape[1:]:
         return some
     are_same = torch.equal(stored[_spread_over(split).to(stored.device)].to(some), some)
-    return stored if are_same else some
+    return stored.long() if are_same else some  # torch counts neither bool nor uint16
 
 
 def _find_target(batch: Batch) -> Tensor | None:
@@ -203,7 +203,7 @@ def _find_scores(output: object) -> Tensor | None:
 def _compare_splits(dataset: Dataset, samples: Sequence[Batch | None]) -> Facts:
     """Return how well a small classifier tells train from validation, and how many test items are also in train."""
     train, val = samples
-    some = train or next(iter(dataset.train.batches(min(len(dataset.train), ITEMS_TRIED))))
+    some = next(iter(dataset.train.batches(min(len(dataset.train), ITEMS_TRIED)))) if train is None else train
     target = _find_target(some)
     if target is None or target.is_floating_point():  # windows of a series overlap and drift
         return {}

@@ -492,10 +492,10 @@ def test_rows_that_differ_in_one_value_are_not_equal():
     assert count_equal_rows(train, test) == 0
 
 
-@pytest.mark.parametrize("shift", [0, 1])
-def test_labels_that_are_stored_by_class_are_not_all_the_same(shift):
-    labels = torch.arange(4).repeat_interleave(1000)
-    split = TensorSplit(LabelledBatch(torch.rand(4000, 2), labels), lambda raw: raw._replace(y=raw.y + shift))
+@pytest.mark.parametrize(("shift", "dtype"), [(0, torch.int64), (0, torch.uint16), (1, torch.uint8)])
+def test_labels_that_are_stored_by_class_are_not_all_the_same(shift, dtype):
+    labels = torch.arange(4).repeat_interleave(1000).to(dtype)
+    split = TensorSplit(LabelledBatch(torch.rand(4000, 2), labels), lambda raw: raw._replace(y=raw.y.long() + shift))
     facts = examine(object(), Dataset("sorted", "full", split, split, split, fingerprint=""), 4000)
     counts = facts["labels"]["train"]
     assert counts == [1000] * 4 if shift == 0 else counts == [0, 67, 67, 66, 67], "changed labels are those of a sample"

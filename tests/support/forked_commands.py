@@ -299,7 +299,8 @@ def _run(words: list[str]) -> None:
         sys.argv = [sys.modules["dl_lab.__main__"].__file__ or "", *words[2:]]
         from dl_lab.cli import main
 
-        main()  # ends this process
+        main()
+        return
     try:
         if words[0] == "-m":
             sys.argv = [*words[1:], *OF_PYTEST]
