@@ -8,7 +8,7 @@
 select="not slurm and not ray"
 oldest=
 checks=yes
-workers=4 # on two cores: tests often wait for a process or a page
+workers=3 # on two cores: some tests wait for a process or a page, and each worker collects all tests
 while true; do
     case ${1:-} in
     --quick) select="$select and not long" ;;
