@@ -87,6 +87,7 @@ class Composer:
         self.config_dir = config_dir
         self.loader = ConfigLoaderImpl(search_path)
         speed_up(self.loader)
+        self._group_names: list[str] = []
         # The overrides that `is_multirun` has loaded, and their config: composing it again would take 0.1 s.
         self._loaded: tuple[list[str], DictConfig] | None = None
 
@@ -196,7 +197,9 @@ class Composer:
         """List the config groups, Hydra's own included."""
         from hydra.core.object_type import ObjectType
 
-        return self.loader.repository.get_group_options("", ObjectType.GROUP)
+        if not self._group_names:  # they are asked for several times
+            self._group_names = self.loader.repository.get_group_options("", ObjectType.GROUP)
+        return self._group_names
 
     def groups(self) -> dict[str, list[str]]:
         """Map each config group to its options. Reading all their folders takes 0.1 s."""

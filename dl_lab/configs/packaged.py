@@ -23,6 +23,8 @@ from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import OmegaConf
 from omegaconf._utils import get_yaml_loader
 
+from dl_lab.configs import fast_omegaconf
+
 if TYPE_CHECKING:
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra.core.default_element import InputDefault
@@ -41,6 +43,7 @@ def speed_up(loader: ConfigLoaderImpl) -> None:
         if source.scheme() == PackagedConfigs.scheme():
             sources[i] = PackagedConfigs(source.provider, f"{source.scheme()}://{source.path}")
     defaults_list._create_interpolation_map = _table_where_needed
+    fast_omegaconf.speed_up()
 
 
 def _table_where_needed(overrides: Any, items: list[InputDefault], self_added: bool) -> DictConfig:
@@ -93,11 +96,11 @@ class PackagedConfigs(ConfigSource):
 
     def is_group(self, config_path: str) -> bool:
         """Return whether the path is a folder."""
-        return self._files.is_group(config_path)
+        return os.path.isdir(os.path.join(self._folder, config_path))
 
     def is_config(self, config_path: str) -> bool:
         """Return whether the path is a file."""
-        return self._files.is_config(config_path)
+        return os.path.isfile(os.path.join(self._folder, self._normalize_file_name(config_path)))
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
         """List the groups or the configs of a folder, in order."""

@@ -25,7 +25,7 @@ class Composed:
         run_dir: The folder of the run.
         overrides: The words of the command line.
         choices: The chosen option of each config group.
-        hydra_yaml: Hydra's own settings as a YAML text.
+        hydra: Hydra's own settings as plain values, with their interpolations.
         unread: Keys of the overrides that change nothing.
         local: Settings of `dl-lab tune` that the config contains.
     """
@@ -34,9 +34,15 @@ class Composed:
     run_dir: str
     overrides: list[str]
     choices: dict[str, str]
-    hydra_yaml: str
+    hydra: Mapping[str, Any]
     unread: tuple[str, ...] = ()
     local: Mapping[str, Any] = field(default_factory=dict)
+
+    def hydra_yaml(self) -> str:
+        """Return Hydra's own settings as the text of a run's .hydra/hydra.yaml."""
+        from omegaconf import OmegaConf
+
+        return OmegaConf.to_yaml(OmegaConf.create({"hydra": self.hydra}))
 
 
 def resolve(config: DictConfig, overrides: Sequence[str]) -> Composed:
@@ -64,8 +70,8 @@ def resolve(config: DictConfig, overrides: Sequence[str]) -> Composed:
     for group, option in options:
         if option not in (None, "null") and _describes_a_run(group):
             choices[group] = str(option)
-    hydra_yaml = OmegaConf.to_yaml(OmegaConf.masked_copy(config, ["hydra"]))
-    return Composed(values, run_dir, list(overrides), choices, hydra_yaml)
+    hydra: Any = OmegaConf.to_container(config.hydra, resolve=False, enum_to_str=True)
+    return Composed(values, run_dir, list(overrides), choices, hydra)
 
 
 def _to_plain(own: DictConfig) -> dict[str, Any]:

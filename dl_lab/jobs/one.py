@@ -70,7 +70,7 @@ def prepare(
     if scratch_folder is not None:
         return make_scratch_run(scratch_folder, config)
     board = configs.build(config, "logger")
-    files = {**run_files(config, composed.overrides), ".hydra/hydra.yaml": composed.hydra_yaml}
+    files = {**run_files(config, composed.overrides), ".hydra/hydra.yaml": composed.hydra_yaml()}
     known = {
         **describe_environment(command),
         "code": code_fingerprint(),

@@ -1,8 +1,8 @@
 """Compose many jobs at the cost of a few: jobs that differ in plain values only are copies of one.
 
-Hydra takes 80 ms to compose a job. The jobs of a family have the same group choices and the same words that are not
-plain values. Hydra composes the first job of a family. For each key that varies it composes one more job, which shows
-where the value goes. The rest are copies with other values.
+Hydra takes far longer to compose a job than to copy one. The jobs of a family have the same group choices and the same
+words that are not plain values. Hydra composes the first job of a family. For each key that varies it composes one more
+job, which shows where the value goes. The rest are copies with other values.
 """
 
 from __future__ import annotations

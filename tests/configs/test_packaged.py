@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import copy
+import os
+
 import pytest
 import yaml
 from hydra._internal import defaults_list
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
+from hydra.conf import HydraConf
 from hydra.types import RunMode
-from omegaconf import OmegaConf
+from omegaconf import AnyNode, OmegaConf, base
 
-from dl_lab.configs import packaged
+from dl_lab.configs import fast_omegaconf, packaged
 
 
 @pytest.fixture
-def compose(tmp_path, monkeypatch):
+def omegaconf_alone(monkeypatch):
+    """OmegaConf as it is without dl-lab, until `fast_omegaconf.speed_up()`."""
+    monkeypatch.setattr(base, "parse", fast_omegaconf._parse)
+    monkeypatch.setattr(base.Metadata, "__deepcopy__", None, raising=False)
+    monkeypatch.delattr(base.Metadata, "__deepcopy__")
+    for kind, deepcopy in fast_omegaconf._deepcopies.items():
+        monkeypatch.setattr(kind, "__deepcopy__", deepcopy)
+
+
+@pytest.fixture
+def compose(tmp_path, monkeypatch, omegaconf_alone):
     """Compose words with Hydra alone, or faster: (words, faster) -> the config and its order as text."""
     own = tmp_path / "own"
     (own / "experiment").mkdir(parents=True)
@@ -72,3 +86,41 @@ def test_a_key_that_stands_twice_in_a_file_is_refused_as_omegaconf_does():
     with pytest.raises(yaml.YAMLError, match="duplicate key a"):
         yaml.load("a: 1\na: 2\n", Loader=loader)
     assert yaml.load("[1e3, 2026-01-01, yes]", Loader=loader) == [1000.0, "2026-01-01", True]
+
+
+@pytest.mark.parametrize("is_faster", [False, True])
+def test_a_copy_of_a_config_is_like_omegaconfs_own(omegaconf_alone, is_faster):
+    if is_faster:
+        fast_omegaconf.speed_up()
+    config = OmegaConf.create({"a": {"b": [1, {"c": "${d}"}]}, "d": 2.5, "e": None, "f": "???"})
+    config.g = OmegaConf.structured(HydraConf)  # a dataclass: typed nodes
+    OmegaConf.set_struct(config, True)
+    OmegaConf.set_readonly(config.a, True)
+    copied = copy.deepcopy(config)
+    assert OmegaConf.to_yaml(copied) == OmegaConf.to_yaml(config)
+    assert copied.a.b[1].c == 2.5
+    assert copied.a._get_parent() is copied
+    assert OmegaConf.is_struct(copied) and OmegaConf.is_readonly(copied.a) and not OmegaConf.is_readonly(copied)
+    OmegaConf.set_readonly(copied.a, False)
+    copied.a.b[0] = 7
+    copied.d = 3
+    assert (config.a.b[0], config.a.b[1].c) == (1, 2.5)
+    assert (copied.a.b[0], copied.a.b[1].c) == (7, 3)
+    assert OmegaConf.is_readonly(config.a)
+    assert copy.deepcopy(config.a)._get_parent() is config  # a part keeps its parent
+
+
+def test_another_omegaconf_copies_in_its_own_way(omegaconf_alone, monkeypatch):
+    own = AnyNode.__deepcopy__
+    monkeypatch.setattr(fast_omegaconf, "METADATA", fast_omegaconf.METADATA | {"a_new_attribute"})
+    fast_omegaconf.speed_up()
+    assert AnyNode.__deepcopy__ is own
+
+
+def test_an_interpolation_is_parsed_once(omegaconf_alone):
+    fast_omegaconf.speed_up()
+    fast_omegaconf._parse_once.cache_clear()
+    config = OmegaConf.create({"a": 1, "b": "${oc.env:HOME}", "c": "${.a}", "d": {"a": 2, "c": "${.a}"}})
+    for _ in range(2):
+        assert (config.b, config.c, config.d.c) == (os.environ["HOME"], 1, 2)  # one text, two meanings
+    assert fast_omegaconf._parse_once.cache_info().misses == 2
