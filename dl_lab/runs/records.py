@@ -6,11 +6,12 @@ This module reads run folders only and imports no torch. `runs`, `compare` and t
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from dl_lab import keys
 from dl_lab.runs.anchors import MOST_VALUES, count_values
@@ -33,7 +34,7 @@ SMALLER_IS_BETTER = (
     "seconds",
 )
 SPLITS = ("test", "val", "train")
-AnyKind = TypeVar("AnyKind", list[Any], dict[str, Any])
+KEY = re.compile(r"^(?=\w+:)", re.MULTILINE)  # where a key of the outermost mapping begins
 
 
 @dataclass(frozen=True)
@@ -178,31 +179,41 @@ def overrides(folder: Path) -> list[str]:
         text = (folder / ".hydra" / "overrides.yaml").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return []
-    return [str(word) for word in _read_yaml(text, list)]
+    words = _parse_yaml(text)
+    return [str(word) for word in words] if isinstance(words, list) else []
 
 
 def _config(folder: Path) -> Mapping[str, Any]:
     try:
-        return _read_yaml((folder / "config.yaml").read_text(encoding="utf-8"), dict)
+        return _read_mapping((folder / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
         return {}
 
 
-@functools.cache
-def _read_yaml(text: str, kind: type[AnyKind]) -> AnyKind:
-    """Parse a YAML text whose value is of this kind; for any other text, return an empty value of this kind.
+def _read_mapping(text: str) -> dict[str, Any]:
+    """Parse a YAML text that is a mapping; return {} for any other text.
 
-    Equal texts are parsed once. The jobs of a sweep that differ only in a choice have equal texts.
+    The text is parsed key by key, and equal parts once: the jobs of a sweep differ in a few keys.
     """
+    parts = [_parse_yaml(part) for part in KEY.split(text) if part]
+    if not all(isinstance(part, dict) for part in parts):  # a text of several lines may look like keys
+        parts = [_parse_yaml(text)]
+    found: dict[str, Any] = {}
+    for part in parts:
+        found |= part if isinstance(part, dict) else {}
+    return found
+
+
+@functools.cache
+def _parse_yaml(text: str) -> object:
+    """Parse a YAML text; return None if it is none, or if its aliases stand for too many values."""
     import yaml
 
     try:
         value = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (both are safe)
     except (yaml.YAMLError, RecursionError):
-        return kind()
-    if not isinstance(value, kind) or count_values(value) > MOST_VALUES:
-        return kind()
-    return value
+        return None
+    return value if count_values(value) <= MOST_VALUES else None
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:

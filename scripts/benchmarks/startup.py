@@ -71,8 +71,15 @@ with np.load({path!r}) as content:
     x, y = content["train_images"][:, None], content["train_labels"].astype(np.int64)
 tuned(torch.from_numpy(x), torch.from_numpy(y), 64, 2)
 """
-GOALS = {"help": ("<=", 1.0), "first line": ("<=", 1.5), "first step": ("<=", 1.25), "memory": ("<=", 1.15)}
-GOALS |= {"log": (">=", 0.97), "checkpoint": (">=", 0.98)}
+# row -> of what: the ratio or our seconds; how it must compare with the number
+GOALS = {
+    "help": ("ratio", "<=", 1.0),
+    "first line": ("ours", "<=", 0.3),
+    "first step": ("ratio", "<=", 1.25),
+    "memory": ("ratio", "<=", 1.15),
+    "log": ("ratio", ">=", 0.97),
+    "checkpoint": ("ratio", ">=", 0.98),
+}
 
 
 def child(arguments: Sequence[str], folder: Path) -> tuple[float, float, float]:
@@ -177,11 +184,12 @@ def recording(batch: int, samples: int, rounds: int, folder: Path, data: Path) -
 
 def report(name: str, result: dict[str, float]) -> str:
     """Return a line of the table, with the goal."""
-    sign, goal = GOALS[name.partition(",")[0]]
-    reached = result["ratio"] <= goal if sign == "<=" else result["ratio"] >= goal
+    what, sign, goal = GOALS[name.partition(",")[0]]
+    reached = result[what] <= goal if sign == "<=" else result[what] >= goal
     unit = "MiB" if name == "memory" else "s" if sign == "<=" else "runs/s"
     values = " | ".join(f"{result[key]:.3g} {unit}" for key in ("ours", "theirs"))
-    return f"| {name} | {values} | {result['ratio']:.2f} | {sign} {goal:g} | {'yes' if reached else 'NO'} |"
+    shown = f"{sign} {goal:g}{' s' if what == 'ours' else ''}"
+    return f"| {name} | {values} | {result['ratio']:.2f} | {shown} | {'yes' if reached else 'NO'} |"
 
 
 def main() -> None:
