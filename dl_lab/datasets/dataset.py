@@ -61,6 +61,7 @@ class Dataset:
         about: How a file of the user's was understood, one sentence an entry.
         images: The data set of images, if this one has their features in their place.
         content: The content beside the splits: `SeriesContent`, `TextContent` or `SpeechContent` (see `content_as`).
+        examined: What an examination of all items found out. Copies on other devices share it.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Dataset:
     about: Sequence[str] = ()
     images: Dataset | None = None
     content: object = None
+    examined: dict[str, object] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def from_arrays(

@@ -47,12 +47,17 @@ def examine(learner: Learner, dataset: Dataset, n_seen: int) -> Facts:
     if isinstance(learner, GradientLearner) and learner.device.type == "cuda":
         devices.append(learner.device)
     with torch.random.fork_rng(devices), torch.no_grad():
-        samples = [_sample(split) for split in (dataset.train, dataset.val)]
-        found |= _describe_labels(dataset, samples)
-        found |= _compare_splits(dataset, samples)
+        if not dataset.examined:  # once for all trainings of a process
+            dataset.examined.update(_examine_data(dataset))
+        found |= dataset.examined
         if isinstance(learner, GradientLearner):
             found |= _check_evaluation(learner, dataset.val, max(2, min(ITEMS_TRIED, n_seen // 200)))
     return found
+
+
+def _examine_data(dataset: Dataset) -> Facts:
+    samples = [_sample(split) for split in (dataset.train, dataset.val)]
+    return _describe_labels(dataset, samples) | _compare_splits(dataset, samples)
 
 
 def _sample(split: Split) -> Batch | None:

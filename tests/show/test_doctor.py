@@ -20,7 +20,7 @@ from dl_lab.runs.files import read_records
 from dl_lab.show.doctor.diagnose import RULES, apply_rules, describe_scope, diagnose
 from dl_lab.show.doctor.evidence import VITALS_FILE, Evidence, find_fits, read_evidence
 from dl_lab.show.doctor.findings import draw
-from dl_lab.training import vitals
+from dl_lab.training import examination, vitals
 from dl_lab.training.examination import count_equal_rows, count_repeats, examine, make_keys, separability
 from dl_lab.training.layer_watch import LayerWatch
 from dl_lab.training.vitals import LEAST_UPDATES, choose_steps, waiting_share
@@ -499,6 +499,18 @@ def test_labels_that_are_stored_by_class_are_not_all_the_same(shift, dtype):
     facts = examine(object(), Dataset("sorted", "full", split, split, split, fingerprint=""), 4000)
     counts = facts["labels"]["train"]
     assert counts == [1000] * 4 if shift == 0 else counts == [0, 67, 67, 66, 67], "changed labels are those of a sample"
+
+
+def test_data_are_examined_once_for_all_trainings_of_a_process(monkeypatch):
+    asked = []
+    monkeypatch.setattr(examination, "separability", lambda a, b: asked.append(len(a)) or 0.5)
+    train, other = (TensorSplit(LabelledBatch(torch.rand(64, 2), torch.arange(64) % 2), lambda raw: raw) for _ in "ab")
+    dataset = Dataset("x", "full", train, train, train, fingerprint="")
+    first = examine(object(), dataset.to(torch.device("cpu")).divided(0, 1), 4000)
+    assert examine(object(), dataset.to(torch.device("cpu")), 4000) == first
+    assert (asked, first["test_in_train"]) == ([64], 64)
+    changed = Dataset("x", "full", train, train, other, fingerprint="")
+    assert examine(object(), changed, 4000)["test_in_train"] == 0
 
 
 def test_selected_items_are_those_of_the_batches():
