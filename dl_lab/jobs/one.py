@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from dl_lab.runs.environment import describe_devices, describe_environment
 from dl_lab.runs.hparams import hparams
 from dl_lab.runs.recorder import Run
 from dl_lab.runs.records import overrides
+from dl_lab.runs.yaml_text import to_yaml
 from dl_lab.show import reporting, tables
 from dl_lab.show.doctor.diagnose import apply_rules, describe_scope, to_markdown
 from dl_lab.show.doctor.evidence import VITALS_FILE, find_fits, read_evidence
@@ -203,37 +203,3 @@ def _raise_out_of_memory(config: Mapping[str, object]) -> dict[str, object]:
     if not isinstance(learner, Mapping) or "out_of_memory" not in learner:
         return dict(config)
     return {**config, "procedure": {**procedure, "learner": {**learner, "out_of_memory": "raise"}}}
-
-
-def to_yaml(value: object) -> str:
-    """Write plain values as YAML, with the keys in the given order.
-
-    The jobs of a sweep differ in a few keys, so the text of a key is kept for the next job of this process.
-    """
-    if not isinstance(value, Mapping) or not value:
-        return _dump(_Same(value))
-    return "".join(_dump(_Same({key: part})) for key, part in value.items())
-
-
-class _Same:
-    """A plain value that equals another one if both are written alike: 1 is neither 1.0 nor True here."""
-
-    def __init__(self, value: object) -> None:
-        self.value = value
-        self.text = repr(value)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.text == other.text
-
-    def __hash__(self) -> int:
-        return hash(self.text)
-
-
-@functools.lru_cache(maxsize=256)
-def _dump(value: _Same) -> str:
-    import yaml
-
-    fastest = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    # A value that stands in two places is written twice, not as an alias of the first one.
-    dumper = type("Dumper", (fastest,), {"ignore_aliases": lambda self, data: True})
-    return yaml.dump(value.value, Dumper=dumper, sort_keys=False, allow_unicode=True)

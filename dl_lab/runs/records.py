@@ -5,8 +5,6 @@ This module reads run folders only and imports no torch. `runs`, `compare` and t
 
 from __future__ import annotations
 
-import functools
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dl_lab import keys
-from dl_lab.runs.anchors import MOST_VALUES, count_values
+from dl_lab.runs import yaml_text
 from dl_lab.runs.files import as_mapping, error_line, number_or_none, only_numbers, parse_time, read_json, read_records
 from dl_lab.runs.find import find_run, find_runs, is_run, state_of
 from dl_lab.types import Metrics, UserError
@@ -34,7 +32,6 @@ SMALLER_IS_BETTER = (
     "seconds",
 )
 SPLITS = ("test", "val", "train")
-KEY = re.compile(r"^(?=\w+:)", re.MULTILINE)  # where a key of the outermost mapping begins
 
 
 @dataclass(frozen=True)
@@ -179,41 +176,14 @@ def overrides(folder: Path) -> list[str]:
         text = (folder / ".hydra" / "overrides.yaml").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return []
-    words = _parse_yaml(text)
-    return [str(word) for word in words] if isinstance(words, list) else []
+    return [str(word) for word in yaml_text.read_list(text)]
 
 
 def _config(folder: Path) -> Mapping[str, Any]:
     try:
-        return _read_mapping((folder / "config.yaml").read_text(encoding="utf-8"))
+        return yaml_text.read_mapping((folder / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
         return {}
-
-
-def _read_mapping(text: str) -> dict[str, Any]:
-    """Parse a YAML text that is a mapping; return {} for any other text.
-
-    The text is parsed key by key, and equal parts once: the jobs of a sweep differ in a few keys.
-    """
-    parts = [_parse_yaml(part) for part in KEY.split(text) if part]
-    if not all(isinstance(part, dict) for part in parts):  # a text of several lines may look like keys
-        parts = [_parse_yaml(text)]
-    found: dict[str, Any] = {}
-    for part in parts:
-        found |= part if isinstance(part, dict) else {}
-    return found
-
-
-@functools.cache
-def _parse_yaml(text: str) -> object:
-    """Parse a YAML text; return None if it is none, or if its aliases stand for too many values."""
-    import yaml
-
-    try:
-        value = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (both are safe)
-    except (yaml.YAMLError, RecursionError):
-        return None
-    return value if count_values(value) <= MOST_VALUES else None
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:

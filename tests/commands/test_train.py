@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import re
@@ -16,7 +15,6 @@ import yaml
 
 from dl_lab import cli, configs
 from dl_lab.commands import train
-from dl_lab.jobs.one import to_yaml
 from dl_lab.show import reporting
 from dl_lab.types import ConfigError, UserError
 
@@ -205,17 +203,6 @@ def test_tab_completion_in_bash(tmp_path):
 
     assert "octmnist_cnn" in complete("dl-lab experiment=oct")  # bash ends a word at "="
     assert "optimizer.lr=" in complete("dl-lab optimizer.l")
-
-
-def test_equal_looking_values_are_written_as_yaml_writes_them():
-    """1, 1.0, True and "1" are equal or look alike, and a config must keep them apart."""
-    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    for lr in (1, 1.0, True, "1", None, [1], {"rate": 1}, {1: "a"}, {"1": "a"}, {}, "a: b\n c " + 99 * "long "):
-        config = {"seed": 0, "optimizer": {"lr": lr, "betas": [0.9, 0.99]}, "parts": {"deep": {"lr": lr}}, "x": lr}
-        config = {key: copy.deepcopy(part) for key, part in config.items()}  # what is shared would be an &anchor
-        assert to_yaml(config) == yaml.dump(config, Dumper=dumper, sort_keys=False, allow_unicode=True)
-    assert yaml.safe_load(to_yaml({})) == {}
-    assert yaml.safe_load(to_yaml(["a=1"])) == ["a=1"]
 
 
 @pytest.mark.parametrize(("words", "says"), [([], True), (["-m", "seed=0,1"], False)])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import yaml
 
 from dl_lab.runs import records
 from dl_lab.runs.records import Record
@@ -110,25 +109,3 @@ def test_overrides_are_read_as_hydra_wrote_them(tmp_path):
     (tmp_path / ".hydra" / "overrides.yaml").write_text("- a=1\n- 'b=[1, 2]'\n- ~scheduler\n")
     assert records.overrides(tmp_path) == ["a=1", "b=[1, 2]", "~scheduler"]
     assert records.overrides(tmp_path / "nowhere") == []
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "a: 1\nb:\n  c: [1, 2]\n",
-        "# a comment\na: 1\n\nb: 2\n",
-        "a: 'a text\n\nb: of two lines'\nc: 3\n",  # the second line looks like a key
-        "a: |\n  x\n\n  y: 2\nb: 'it''s'\n",
-        "a: &same [1]\nb: *same\n",
-        "a: 1\nb: 2\na: 3\n",
-        "{a: 1,\nb: 2}",
-        "? a\n: 1\nb: 2\n",
-    ],
-)
-def test_a_config_that_is_read_key_by_key_is_that_of_the_whole_text(text):
-    assert records._read_mapping(text) == yaml.safe_load(text)
-
-
-@pytest.mark.parametrize("text", ["", "- 1\n", "a: [\n", "a: 1\nb: [\n", "just words"])
-def test_a_text_that_is_no_mapping_is_an_empty_config(text):
-    assert records._read_mapping(text) == {}
