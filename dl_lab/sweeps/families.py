@@ -67,11 +67,13 @@ def _compose_family(compose: Compose, jobs: Sequence[Job], varying: Sequence[str
             return [compose(job) for job in jobs]
         places[key] = found
     copies = []
+    text = json.dumps(first.config)
     for job in jobs:
-        config = json.loads(json.dumps(first.config))  # a deep copy, faster than `copy.deepcopy`
+        config = json.loads(text)  # a deep copy, faster than `copy.deepcopy`
+        words = {word.partition("=")[0]: word for word in job}
         for key, found in places.items():
             for place in found:
-                _set(config, place, _value_of(job, key))
+                _set(config, place, _parse(words[key]))
         copies.append(replace(first, config=config, overrides=list(job)))
     return copies
 
