@@ -22,7 +22,7 @@ METADATA = {"ref_type", "object_type", "optional", "key", "flags", "flags_root",
 OF_CONTAINERS = {"key_type", "element_type"}
 MOST_TEXTS = 1024  # interpolations whose trees are kept
 
-_parse = base.parse  # pyright: ignore[reportPrivateImportUsage]
+_parse: Any = getattr(base, "parse", None)
 _deepcopies: dict[type, Any] = {kind: kind.__deepcopy__ for kind in (AnyNode, DictConfig, ListConfig)}
 
 
@@ -33,22 +33,25 @@ def speed_up() -> None:
         AnyNode.__deepcopy__ = _copy_value
         DictConfig.__deepcopy__ = _copy_container
         ListConfig.__deepcopy__ = _copy_container
-    base.parse = _parse_once  # pyright: ignore[reportPrivateImportUsage]
+        base.parse = _parse_once  # pyright: ignore[reportPrivateImportUsage]
 
 
 def is_as_expected() -> bool:
-    """Whether OmegaConf's nodes have the attributes that are known here, and no others."""
+    """Whether OmegaConf has its parser in the usual place, and its nodes the attributes that are known here."""
     value = AnyNode(1)
     containers = (DictConfig({}), ListConfig([]))
     return (
-        vars(value).keys() == NODE | {"_val"}
+        _parse is not None
+        and vars(value).keys() == NODE | {"_val"}
         and vars(vars(value)["_metadata"]).keys() == METADATA
         and all(vars(node).keys() == NODE | {"_content"} for node in containers)
         and all(vars(vars(node)["_metadata"]).keys() == METADATA | OF_CONTAINERS for node in containers)
     )
 
 
-_parse_once = functools.lru_cache(MOST_TEXTS)(_parse)  # a visitor only reads the tree
+@functools.lru_cache(MOST_TEXTS)
+def _parse_once(text: str) -> Any:
+    return _parse(text)  # the visitors of the tree only read it
 
 
 def _copy_attributes(original: Any) -> Any:

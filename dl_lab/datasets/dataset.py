@@ -61,7 +61,10 @@ class Dataset:
         about: How a file of the user's was understood, one sentence an entry.
         images: The data set of images, if this one has their features in their place.
         content: The content beside the splits: `SeriesContent`, `TextContent` or `SpeechContent` (see `content_as`).
-        examined: What an examination of all items found out. Copies on other devices share it.
+
+    Attributes:
+        examined: What an examination of all items has found out. `to` and `divided` pass it on; a data set with other
+            splits begins without it.
     """
 
     name: str
@@ -77,7 +80,7 @@ class Dataset:
     about: Sequence[str] = ()
     images: Dataset | None = None
     content: object = None
-    examined: dict[str, object] = field(default_factory=dict, compare=False, repr=False)
+    examined: dict[str, object] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @classmethod
     def from_arrays(
@@ -238,16 +241,17 @@ class Dataset:
 
     def to(self, device: torch.device) -> Dataset:
         """Return the same data set with batches on a device."""
-        return replace(self, train=self.train.to(device), val=self.val.to(device), test=self.test.to(device))
+        return self._with(self.train.to(device), self.val.to(device), self.test.to(device))
 
     def divided(self, rank: int, n_ranks: int) -> Dataset:
         """Return the part of one of several processes."""
-        return replace(
-            self,
-            train=self.train.divided(rank, n_ranks),
-            val=self.val.divided(rank, n_ranks),
-            test=self.test.divided(rank, n_ranks),
-        )
+        return self._with(*(split.divided(rank, n_ranks) for split in (self.train, self.val, self.test)))
+
+    def _with(self, train: Split, val: Split, test: Split) -> Dataset:
+        """Return the data set with splits of the same items."""
+        same = replace(self, train=train, val=val, test=test)
+        object.__setattr__(same, "examined", self.examined)  # the class is frozen
+        return same
 
     def summary(self) -> dict[str, Any]:
         """Return the facts for the summary of a run, as plain JSON values."""

@@ -93,7 +93,7 @@ class Transfer(WithFit[GradientLearner]):
         for name, split in _splits(self.dataset).items():
             columns = LabelledBatch(features[name], split.columns.y)
             splits[name] = replace(split, columns=columns, transform=_keep)
-        return replace(self.dataset, **splits, images=self.dataset, examined={})
+        return replace(self.dataset, **splits, images=self.dataset)
 
     def _fill_cache(self, writer: Writer) -> None:
         """Compute the features of every image of every split."""

@@ -115,6 +115,7 @@ def test_another_omegaconf_copies_in_its_own_way(omegaconf_alone, monkeypatch):
     monkeypatch.setattr(fast_omegaconf, "METADATA", fast_omegaconf.METADATA | {"a_new_attribute"})
     fast_omegaconf.speed_up()
     assert AnyNode.__deepcopy__ is own
+    assert base.parse is fast_omegaconf._parse
 
 
 def test_an_interpolation_is_parsed_once(omegaconf_alone):

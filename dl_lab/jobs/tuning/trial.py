@@ -257,7 +257,7 @@ class _Work:
         self.trainer = parts.trainer
         self.device = choose_device(self.trainer.device)
         self.learner.to(self.device)
-        self.dataset = replace(parts.dataset, test=parts.dataset.val, examined={}).to(self.device)
+        self.dataset = replace(parts.dataset, test=parts.dataset.val).to(self.device)
         self.learner.start(self.dataset)
         n_batches = max(self.dataset.train.n_batches(self.trainer.batch_size), 1)
         self.learner.plan(self.trainer.max_epochs, self.trainer.max_epochs * n_batches)
