@@ -91,8 +91,8 @@ def test_cut_trainings_random_weights_and_few_items_stay_out(pages, other):
         ("taxi_lstm_ae", "nyc_taxi (full)", {"test/accuracy": 0.8, "test/accuracy_of_none": 0.77}, False),
         ("taxi_lstm_ae", "nyc_taxi (full)", {"test/roc_auc": 0.51}, True),
         ("air_lstm", "air_quality (full)", {"test/r2": -0.2}, True),
-        ("tone_speech_ctc", "lj_speech (generated)", {"test/wer": 1.0}, True),
-        ("tone_speech_ctc", "lj_speech (generated)", {"test/wer": 0.2, "test/cer": 0.1}, False),
+        ("tone_speech_ctc", "tone_speech (generated)", {"test/wer": 1.0}, True),
+        ("tone_speech_ctc", "tone_speech (generated)", {"test/wer": 0.2, "test/cer": 0.1}, False),
         ("cifar_ae_deep", "cifar10 (part: JPEG copy)", {"test/loss": 0.1}, False),
     ],
 )

@@ -117,6 +117,8 @@ def _one(experiment: str, result: Result | None) -> tuple[str, str]:
         return "measured on a JPEG copy", measured
     if result.worth == "part":
         return "measured on a part of the data", measured
+    if result.worth == "generated":
+        return "measured on generated data", measured
     judged = [result.met(one) for one in result.published if result.met(one)]
     if not judged:
         return "measured", measured

@@ -67,7 +67,7 @@ def lj_speech(
         loading: Where the tensors reside.
         parts: How the clips become train, val and test.
         limits: The limits of lengths, and of letters without a symbol.
-        source: "real", or "generated" for a tone for each letter.
+        source: "real", or "generated" for a tone for each letter. The generated data set is named tone_speech.
         pad_frames: The number of frames that every clip is padded or cut to (the course: 2,754). None pads each batch
             to its longest clip.
         skip: The faults whose clips are left out and counted in the note. Any other fault is an error that names the
@@ -86,6 +86,7 @@ def lj_speech(
         raise ValueError(f"pad_frames {pad_frames} is not at least 1")
     if source == "generated":
         chosen = generate_clips(n_generated)
+        name = "tone_speech"
         label = "generated"
         note = ""
         sounds = {split: _compute(clips, features) for split, clips in chosen.items()}
@@ -110,6 +111,7 @@ def lj_speech(
         places = {clips[i].name: i for i in good}
         chosen = split_clips([clips[i] for i in good], parts.fractions, (parts.n_train, parts.n_val, parts.n_test))
         unknown = check_symbols(chosen, limits.max_unknown)
+        name = "lj_speech"
         label = "full" if sum(map(len, chosen.values())) == N_CLIPS and not n_skipped else "part"
         note = ", ".join(filter(None, [_describe_selection(chosen, n_skipped), unknown]))
         whole = RaggedColumn(found.values, found.starts, found.n_frames)
@@ -123,7 +125,7 @@ def lj_speech(
         content += columns[split][1:]
     splits = hold_tensors(columns, loading, order)
     return Dataset(
-        "lj_speech",
+        name,
         label,
         splits["train"],
         splits["val"],
