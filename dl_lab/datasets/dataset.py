@@ -16,7 +16,7 @@ from dl_lab.datasets.batches import AUTO, Loading, Order, TensorSplit, fingerpri
 from dl_lab.datasets.loaders import Collate, LoaderSplit
 from dl_lab.datasets.rows import ByFraction, Rows
 from dl_lab.datasets.tables.columns import Columns as TableColumns
-from dl_lab.datasets.tables.columns import to_plain
+from dl_lab.datasets.tables.encoding import to_plain
 from dl_lab.datasets.tables.reading import Format
 from dl_lab.datasets.tables.understanding import understand_table
 from dl_lab.types import Batch, LabelledBatch, Split, UserError, columns_of

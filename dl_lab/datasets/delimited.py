@@ -16,14 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from dl_lab.datasets.numerals import are_thousands
 from dl_lab.types import UserError
 
 DELIMITERS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 NO_VALUE = frozenset({"", "nan", "na", "n/a", "null", "none"})  # cells, in lower case, that stand for "no value"
-_NUMBER = {mark: re.compile(rf"[+-]?(\d+({mark}\d*)?|{mark}\d+)([eE][+-]?\d+)?", re.ASCII) for mark in (r"\.", ",")}
-_THOUSANDS = re.compile(r"[+-]?\d{1,3}")
-_THREE_DIGITS = re.compile(r"\d{3}(\.\d+)?")
 
 
 class Row(NamedTuple):
@@ -223,7 +221,7 @@ def describe_uneven(row: Row, n_expected: int, reference: str, where: str, delim
         return f"{words} The row is cut short, or a cell is missing."
     pairs = zip(row.cells[:-1], row.cells[1:], strict=True)
     for left, right in pairs:
-        if delimiter == "," and _THOUSANDS.fullmatch(left.strip()) and _THREE_DIGITS.fullmatch(right.strip()):
+        if delimiter == "," and are_thousands(left.strip(), right.strip()):
             number = f"{left.strip()}{right.strip()}"
             return f"{words} If {left.strip()},{right.strip()} is one number, write it as {number}."
     return f"{words} A cell that contains the delimiter {delimiter!r} must stand in double quotes."
@@ -275,35 +273,6 @@ def find_delimiter(text: str, where: str, key: str = "dataset") -> str:
             f"{where}: {names} both split every row evenly. Name the delimiter: {quote(f'{key}.delimiter', first)}."
         )
     return next(iter(fitting))
-
-
-# -- cells ----------------------------------------------------------------------------------------------------------
-
-
-def number_of(cell: str, decimal: str = ".") -> float:
-    """Return the number of a cell.
-
-    Args:
-        cell: The number, without marks between thousands.
-        decimal: The decimal mark.
-
-    Raises:
-        ValueError: The cell is no such number: `1_000`, `inf`, `8,127`, or `1.360` where the decimal mark is a comma.
-            The message says why.
-    """
-    pattern = _NUMBER[r"\." if decimal == "." else ","]
-    if pattern.fullmatch(cell):
-        return float(cell.replace(",", "."))
-    other = "," if decimal == "." else "."
-    if other in cell and _NUMBER[r"\." if other == "." else ","].fullmatch(cell):
-        names = {".": "a dot", ",": "a comma"}
-        mark = names[decimal]
-        wrong = names[other]
-        before, _, after = cell.partition(other)
-        thousands = _THOUSANDS.fullmatch(before) and _THREE_DIGITS.fullmatch(after)
-        hint = f", and {wrong} between thousands is not read (write {before}{after})" if thousands else ""
-        raise ValueError(f"{cell!r} has {wrong}, but the decimal mark of the file is {mark}{hint}")
-    raise ValueError(f"{cell!r} is no number")
 
 
 def quote(key: str, value: str) -> str:

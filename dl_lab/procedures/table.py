@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dl_lab.datasets.tables.columns import Columns, encode, from_plain
+from dl_lab.datasets.tables.columns import Columns
+from dl_lab.datasets.tables.encoding import encode, from_plain
 from dl_lab.datasets.tables.reading import Format, read_table
 from dl_lab.procedures.rows import Row
 from dl_lab.types import Answer, UserError

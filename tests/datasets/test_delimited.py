@@ -7,7 +7,7 @@ import io
 import pandas
 import pytest
 
-from dl_lab.datasets.delimited import decode, find_delimiter, number_of, parse_rows, parse_table, read_lines, read_text
+from dl_lab.datasets.delimited import decode, find_delimiter, parse_rows, parse_table, read_lines, read_text
 from dl_lab.types import UserError
 
 READABLE = {
@@ -97,33 +97,6 @@ def test_finds_the_delimiter(text, delimiter):
 def test_two_possible_delimiters_are_not_guessed():
     with pytest.raises(UserError, match="a comma and a semicolon both split every row evenly"):
         find_delimiter("a,b;c\n1,2;3\n", "x.csv")
-
-
-@pytest.mark.data_file("Tables", kind="1_000, inf, 8,127 as numbers", loader="all", outcome="refused")
-@pytest.mark.parametrize(
-    ("cell", "decimal", "value"),
-    [("1", ".", 1), ("-1.5e3", ".", -1500), (".5", ".", 0.5), ("5.", ".", 5), ("2,6", ",", 2.6), ("-200", ",", -200)],
-)
-def test_numbers(cell, decimal, value):
-    assert number_of(cell, decimal) == value
-
-
-@pytest.mark.parametrize(
-    ("cell", "decimal", "message"),
-    [
-        ("1.360", ",", "has a dot, but the decimal mark of the file is a comma"),
-        ("8,127", ".", "has a comma, but the decimal mark of the file is a dot"),
-        ("1_000", ".", "is no number"),
-        ("inf", ".", "is no number"),
-        ("nan", ".", "is no number"),
-        ("٣", ".", "is no number"),
-        ("1.234,5", ",", "is no number"),
-        ("", ".", "is no number"),
-    ],
-)
-def test_a_cell_that_is_no_number_is_explained(cell, decimal, message):
-    with pytest.raises(ValueError, match=message):
-        number_of(cell, decimal)
 
 
 @pytest.mark.data_file(

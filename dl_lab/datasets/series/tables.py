@@ -16,13 +16,13 @@ import numpy as np
 from dl_lab.datasets.delimited import (
     Table,
     delimiter_of,
-    number_of,
     other_delimiter,
     parse_table,
     quote,
     read_text,
 )
 from dl_lab.datasets.markers import find_marker
+from dl_lab.datasets.numerals import OtherWriting, number_of
 from dl_lab.datasets.series.layout import Layout
 from dl_lab.types import UserError
 
@@ -196,8 +196,10 @@ class _Reader:
 
     def _explain_number(self, cell: str, error: ValueError, line: int, column: str) -> str:
         words = f"{self.where}, line {line}, column {column}: {error}."
-        other = "," if self.layout.decimal == "." else "."
-        if other in cell and "decimal mark" in str(error):
+        if isinstance(error, OtherWriting) and not error.is_decimal:
+            return f"{words} Write the numbers plainly, or choose other columns with {self.key}.columns."
+        if isinstance(error, OtherWriting):
+            other = "," if self.layout.decimal == "." else "."
             return (
                 f"{words} If this whole file is written so, set {quote(f'{self.key}.decimal', other)};"
                 " else write this number like the others."

@@ -14,7 +14,8 @@ import torch
 
 from dl_lab.datasets.batches import Loading, fingerprint
 from dl_lab.datasets.dataset import Dataset
-from dl_lab.datasets.delimited import Table, find_delimiter, number_of, parse_table, quote, read_text
+from dl_lab.datasets.delimited import Table, find_delimiter, parse_table, quote, read_text
+from dl_lab.datasets.numerals import OtherWriting, number_of
 from dl_lab.datasets.series.content import SeriesContent
 from dl_lab.datasets.series.layout import Layout
 from dl_lab.datasets.series.scaler import Scaler, Scaling
@@ -261,6 +262,8 @@ def _find_number_columns(table: Table, time_columns: Sequence[str], given: Mappi
 def _is_number(cell: str, decimal: str) -> bool:
     try:
         number_of(cell, decimal)
+    except OtherWriting:
+        return True  # the reader says how to write it
     except ValueError:
         return False
     return True

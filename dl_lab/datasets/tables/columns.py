@@ -1,23 +1,25 @@
-"""The columns of a table: their kinds, and how they become numbers.
-
-Means, deviations and categories come from the training rows alone. The run saves them, so that new rows are prepared in
-the same way.
-"""
+"""The columns of a table: what each of them is. Means, deviations and categories come from the training rows alone."""
 
 from __future__ import annotations
 
+import functools
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
-from dl_lab.datasets.delimited import NO_VALUE, Table, number_of, quote
+from dl_lab.datasets.delimited import NO_VALUE, Table, quote
 from dl_lab.datasets.markers import find_marker
+from dl_lab.datasets.numerals import OtherWriting, number_of, split_unit
 from dl_lab.types import UserError
 
 Kind = Literal["number", "category", "left out"]
+LEADING_ZERO = re.compile(r"0\d+")
+MISSING = "(missing)"  # the category of cells without a value
+CODES = "codes belong in dataset.columns.categorical"
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,22 @@ class Columns:
 
     def is_missing(self, cell: str) -> bool:
         """Return whether a cell stands for "no value"."""
-        return cell.lower() in NO_VALUE or cell in self._words()
+        if cell.lower() in NO_VALUE or cell in self._missing_words:
+            return True
+        if not self._missing_numbers:
+            return False
+        try:
+            return float(cell.replace(",", ".")) in self._missing_numbers
+        except ValueError:
+            return False
 
-    def _words(self) -> set[str]:
-        return {entry if isinstance(entry, str) else f"{entry:g}" for entry in self.missing}
+    @functools.cached_property
+    def _missing_words(self) -> frozenset[str]:
+        return frozenset(entry for entry in self.missing if isinstance(entry, str))
+
+    @functools.cached_property
+    def _missing_numbers(self) -> frozenset[float]:
+        return frozenset(float(entry) for entry in self.missing if not isinstance(entry, str))
 
 
 @dataclass(frozen=True)
@@ -82,30 +96,6 @@ class Column:
         return 0
 
 
-@dataclass
-class Strange:
-    """Cells of new rows that training did not have, by column.
-
-    Attributes:
-        filled: How many missing values were filled.
-        unknown: How many values are unknown categories.
-        examples: One unknown category of each column.
-    """
-
-    filled: Counter[str] = field(default_factory=Counter)
-    unknown: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, str] = field(default_factory=dict)
-
-    def notes(self) -> list[str]:
-        """Return a sentence for each column."""
-        notes: list[str] = []
-        for name, n in self.filled.items():
-            notes.append(f"{name}: {n} missing value{'s' * (n != 1)} filled with the training mean")
-        for name, n in self.unknown.items():
-            notes.append(f"{name}: {n} value{'s' * (n != 1)} that training did not have ({self.examples[name]!r})")
-        return notes
-
-
 def understand(
     table: Table, settings: Columns, target: str, train: np.ndarray, others: Sequence[str], decimal: str
 ) -> list[Column]:
@@ -127,6 +117,9 @@ def understand(
     names = list(settings.use) or [name for name in table.header if name]
     names = [name for name in names if name != target and name not in others and name not in settings.leave_out]
     columns = [_understand_column(table, name, settings, train, decimal) for name in names]
+    if not settings.use:
+        nameless = [place for place, name in enumerate(table.header, 1) if not name]
+        columns += [Column(f"(column {place})", "left out", words="no name: left out") for place in nameless]
     if not sum(column.width for column in columns):
         raise UserError(f"{table.where} has no column to learn from beside {target!r}.")
     return columns
@@ -138,12 +131,16 @@ def _understand_column(table: Table, name: str, settings: Columns, train: np.nda
     known = [cell for cell in cells if not settings.is_missing(cell)]
     if not known:
         return Column(name, "left out", words="no value at all: left out")
-    if name not in settings.categorical and holds_numbers(table, name, settings, decimal):
-        return _describe_number(name, numbers_of(table, name, settings, decimal), train, table, settings)
+    as_words = f"'dataset.columns.categorical=[\"{name}\"]'"
+    if name not in settings.categorical and holds_numbers(table, name, settings, decimal, as_words):
+        column = _describe_number(name, numbers_of(table, name, settings, decimal), train, table, settings)
+        if column.kind == "number" and any(LEADING_ZERO.fullmatch(cell) for cell in known):
+            column = replace(column, words=f"{column.words} (leading zeros: {CODES})")
+        return column
     return _describe_category(name, cells, settings, train)
 
 
-def holds_numbers(table: Table, name: str, settings: Columns, decimal: str) -> bool:
+def holds_numbers(table: Table, name: str, settings: Columns, decimal: str, as_words: str) -> bool:
     """Return whether a column holds numbers.
 
     Args:
@@ -151,40 +148,55 @@ def holds_numbers(table: Table, name: str, settings: Columns, decimal: str) -> b
         name: The column.
         settings: The user's settings.
         decimal: The decimal mark.
+        as_words: The override that takes the column as words, for the errors.
 
     Raises:
-        UserError: The column mixes numbers and words.
+        UserError: The column mixes numbers and words, or its numbers are not written as they are read.
     """
     place = table.place(name)
+    known = [(row.line, row.cells[place]) for row in table.rows if not settings.is_missing(row.cells[place])]
     n_numbers = 0
     first: tuple[int, str, ValueError] | None = None
-    for row in table.rows:
-        cell = row.cells[place]
-        if settings.is_missing(cell):
-            continue
+    for line, cell in known:
         try:
             number_of(cell, decimal)
         except ValueError as error:
-            first = first or (row.line, cell, error)
+            first = first or (line, cell, error)
+            n_numbers += isinstance(error, OtherWriting)
         else:
             n_numbers += 1
     if first is None:
         return True
     line, cell, error = first
-    n_known = sum(not settings.is_missing(row.cells[place]) for row in table.rows)
-    if "decimal mark" in str(error):
-        other = "," if decimal == "." else "."
+    where = f"{table.where}, line {line}, column {name}"
+    if n_numbers < 0.5 * len(known):
+        unit = _find_unit([cell for _, cell in known])
+        if unit is None:
+            return False
         raise UserError(
-            f"{table.where}, line {line}, column {name}: {error}. If the whole file is written so, set"
-            f" {quote('dataset.format.decimal', other)}; else write this number like the others."
+            f"{where}: {cell!r} is a number with the unit {unit!r}. Write the numbers alone, or take them"
+            f" as words: {as_words}."
         )
-    if n_numbers < 0.5 * n_known:
-        return False
+    if isinstance(error, OtherWriting) and error.is_decimal:
+        other = quote("dataset.format.decimal", "," if decimal == "." else ".")
+        raise UserError(
+            f"{where}: {error}. If the whole file is written so, set {other}; else write this number like the others."
+        )
+    if isinstance(error, OtherWriting):
+        raise UserError(f"{where}: {error}. Write the numbers plainly, or take them as words: {as_words}.")
     raise UserError(
-        f"{table.where}, line {line}, column {name}: {error}, but {n_numbers} of {n_known} values are. If it"
-        f" stands for a missing value, set 'dataset.columns.missing=[\"{cell}\"]'; if the column holds categories, set"
-        f" 'dataset.columns.categorical=[\"{name}\"]'."
+        f"{where}: {error}, but {n_numbers} of {len(known)} values are. If it stands for a missing value, set"
+        f" 'dataset.columns.missing=[\"{cell}\"]'; if the column holds categories, set {as_words}."
     )
+
+
+def _find_unit(cells: Sequence[str]) -> str | None:
+    """Return the unit that all these cells have behind a number, as in "5 kg" and "70 kg"; None where they do not."""
+    if len(set(cells)) < 2:
+        return None
+    parts = [split_unit(cell) for cell in cells]
+    units = {part[1] if part else None for part in parts}
+    return units.pop() if len(units) == 1 else None
 
 
 def numbers_of(table: Table, name: str, settings: Columns, decimal: str) -> np.ndarray:
@@ -229,7 +241,7 @@ def _describe_number(name: str, values: np.ndarray, train: np.ndarray, table: Ta
     words = f"number, {own.min():g} to {own.max():g}"
     n_different = len(np.unique(own))
     if n_different <= 10 and np.all(own == np.round(own)):
-        words += f" ({n_different} different whole numbers; codes belong in dataset.columns.categorical)"
+        words += f" ({n_different} different whole numbers; {CODES})"
     if n_missing:
         words += f", {n_missing} missing (filled with the mean, and marked)"
     with np.errstate(over="ignore"):
@@ -261,67 +273,3 @@ def _describe_category(name: str, cells: Sequence[str], settings: Columns, train
     if MISSING in counts:
         words += f", {counts[MISSING]} missing (a category of their own)"
     return Column(name, "category", categories=tuple(kept), has_rest=len(ranked) > len(kept), words=words)
-
-
-MISSING = "(missing)"
-
-
-def encode(table: Table, columns: Sequence[Column], settings: Columns, decimal: str) -> tuple[np.ndarray, Strange]:
-    """Turn the rows of a table into features.
-
-    Args:
-        table: The table.
-        columns: The columns, as the training rows show them.
-        settings: The user's settings.
-        decimal: The decimal mark.
-
-    Returns:
-        The features (rows, width) float32, and the cells that training did not have.
-
-    Raises:
-        UserError: The table lacks a column, or a cell of a number column is no number.
-    """
-    parts: list[np.ndarray] = []
-    strange = Strange()
-    for column in columns:
-        if column.kind == "number":
-            parts.append(_encode_number(numbers_of(table, column.name, settings, decimal), column, strange))
-        elif column.kind == "category":
-            place = table.place(column.name)
-            parts.append(_encode_category([row.cells[place] for row in table.rows], column, settings, strange))
-    return np.concatenate(parts, axis=1, dtype=np.float32), strange
-
-
-def _encode_number(values: np.ndarray, column: Column, strange: Strange) -> np.ndarray:
-    missing = np.isnan(values)
-    if missing.any():
-        strange.filled[column.name] += int(missing.sum())
-    scaled = np.where(missing, 0.0, (values - column.mean) / column.deviation)
-    return np.stack([scaled, missing], axis=1) if column.has_missing else scaled[:, None]
-
-
-def _encode_category(cells: Sequence[str], column: Column, settings: Columns, strange: Strange) -> np.ndarray:
-    numbers = {word: number for number, word in enumerate(column.categories)}
-    features = np.zeros((len(cells), column.width))
-    for i, cell in enumerate(cells):
-        word = MISSING if settings.is_missing(cell) else cell
-        number = numbers.get(word)
-        if number is None:
-            if not column.has_rest:
-                strange.unknown[column.name] += 1
-                strange.examples.setdefault(column.name, word)
-                continue
-            number = len(column.categories)
-        features[i, number] = 1
-    return features
-
-
-def to_plain(columns: Sequence[Column]) -> list[dict[str, object]]:
-    """Return plain JSON values, from which `from_plain` makes the same columns, without those that are left out."""
-    kept = [column for column in columns if column.kind != "left out"]
-    return [{**asdict(column), "categories": list(column.categories)} for column in kept]
-
-
-def from_plain(plain: Sequence[Mapping[str, Any]]) -> list[Column]:
-    """Return the columns that `to_plain` describes."""
-    return [Column(**column) for column in plain]

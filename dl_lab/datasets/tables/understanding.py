@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import Literal
 import numpy as np
 
 from dl_lab.datasets.delimited import Table
+from dl_lab.datasets.numerals import number_of
 from dl_lab.datasets.rows import FILE_NUMBER, ByColumn, Given, Parts, Rows
-from dl_lab.datasets.tables.columns import Column, Columns, Strange, encode, holds_numbers, numbers_of, understand
+from dl_lab.datasets.tables.columns import Column, Columns, holds_numbers, numbers_of, understand
+from dl_lab.datasets.tables.encoding import Strange, encode
 from dl_lab.datasets.tables.reading import Format, Stamp, cells_of, find_file, read_tables, stamp_of
 from dl_lab.types import UserError
 
@@ -121,7 +124,7 @@ def _understand(question: _Question) -> Understood:
     class_names: tuple[str, ...] = ()
     labels: np.ndarray | None = None
     if found_kind == "classes":
-        class_names, labels = _number_classes(content, target, settings, decimal)
+        class_names, labels = _number_classes(content, target, decimal)
         targets = labels
     else:
         targets = numbers_of(content, target, settings, decimal)
@@ -151,7 +154,9 @@ def _understand(question: _Question) -> Understood:
 
 def _decide_kind(content: Table, target: str, settings: Columns, decimal: str, wanted: Kind | None) -> tuple[Kind, str]:
     """Decide whether the target is a number or a class, and say why."""
-    if not holds_numbers(content, target, settings, decimal):
+    if wanted == "classes":
+        return wanted, f"{len(set(cells_of(content, target)))} classes, as dataset.kind says"
+    if not holds_numbers(content, target, settings, decimal, "dataset.kind=classes"):
         if wanted == "regression":
             raise UserError(f"{content.where}: the target {target} holds words, not numbers: set dataset.kind=classes.")
         return "classes", f"{len(set(cells_of(content, target)))} classes: it holds words"
@@ -159,20 +164,26 @@ def _decide_kind(content: Table, target: str, settings: Columns, decimal: str, w
     n_different = len(np.unique(values))
     are_whole = bool(np.all(values == np.round(values)))
     are_few = are_whole and n_different <= min(MOST_CLASSES, len(values) // 2)
-    if wanted is not None and wanted != ("classes" if are_few else "regression"):
-        return wanted, f"{wanted}, as dataset.kind says"
+    if wanted == "regression" and are_few:
+        return wanted, "regression, as dataset.kind says"
     if are_few:
         return "classes", f"{n_different} classes: so few different whole numbers (dataset.kind=regression: a number)"
     return "regression", f"a number: {n_different} different values (dataset.kind=classes for classes)"
 
 
-def _number_classes(content: Table, target: str, settings: Columns, decimal: str) -> tuple[tuple[str, ...], np.ndarray]:
+def _number_classes(content: Table, target: str, decimal: str) -> tuple[tuple[str, ...], np.ndarray]:
     """Return the names of the classes, sorted, and the class of each row (n,) int64."""
     cells = cells_of(content, target)
-    if holds_numbers(content, target, settings, decimal):
-        names = sorted(set(cells), key=lambda cell: float(cell.replace(",", ".")))
+    names = sorted(set(cells))
+    try:
+        values = {name: number_of(name, decimal) for name in names}
+    except ValueError:
+        pass  # words
     else:
-        names = sorted(set(cells))
+        names.sort(key=values.__getitem__)
+        for one, other in itertools.pairwise(names):
+            if values[one] == values[other]:
+                raise UserError(f"{content.where}: the target {target} writes one number as {one!r} and as {other!r}.")
     if len(names) < 2:
         raise UserError(
             f"{content.where}: the target {target} is {names[0]!r} in every row: there is nothing to learn."

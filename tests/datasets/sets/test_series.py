@@ -98,6 +98,16 @@ def test_faults_are_one_sentence(write, kind):
     assert path in str(raised.value)
 
 
+@pytest.mark.data_file("Series", kind="45 %, $5, 1 234 in a column", loader="series, predict", outcome="refused")
+@pytest.mark.parametrize("form", ["{}%", "${}", '"1,{:03d},000"', "1 {:03d}"])
+def test_a_column_of_numbers_in_another_writing_is_not_left_out(write, form):
+    first, *rows = text_of(iso).splitlines()
+    path = write("\n".join([f"{first},price", *(f"{row},{form.format(i)}" for i, row in enumerate(rows))]) + "\n")
+    with pytest.raises(UserError, match=r"line 2, column price: .* has marks that are not read \(write \d+\)"):
+        configs.build(COMPOSER.compose(words_for(path)).config, "dataset")
+    assert compose(path, "dataset.layout.columns=[visits]")["n_features"] == 1
+
+
 def test_a_target_must_be_a_column_of_numbers(write):
     with pytest.raises(UserError, match=r"'shop' is no column of numbers of .*; sales, visits are"):
         compose(write(text_of(iso)), "dataset.targets=[shop]")

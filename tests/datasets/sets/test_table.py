@@ -160,6 +160,63 @@ def test_faults_name_file_row_and_remedy(write, kind):
     assert path in str(raised.value)
 
 
+WRITINGS = {
+    "percent": ("{}%", r"'0%' has marks that are not read \(write 0\)"),
+    "currency": ("$1{:02d}.50", r"'\$100.50' has marks .*write 100.50"),
+    "thousands": ('"1,{:03d},567"', "'1,000,567' has marks .*write 1000567"),
+    "thousands with blanks": ("1 {:03d}", "'1 000' has marks .*write 1000"),
+    "a typographic minus": ("\u2212{}", ".* has marks .*write -0"),
+    "a unit": ("{} kg", "'0 kg' is a number with the unit 'kg'"),
+}
+
+
+@pytest.mark.data_file("Tables", kind="45 %, $5, 1 234, 5 kg in a column", loader="table", outcome="refused")
+@pytest.mark.parametrize("kind", WRITINGS)
+def test_a_column_of_numbers_in_another_writing_is_no_column_of_words(write, kind):
+    form, message = WRITINGS[kind]
+    path = write(HEADER + "\n".join(f"{form.format(i)},{i % 3},{i * 1.5}" for i in range(30)) + "\n")
+    with pytest.raises(UserError, match=f"line 2, column a: {message}"):
+        load(path, target="y")
+    dataset = load(path, "dataset.columns.categorical=[a]", target="y")
+    assert any(line.startswith("a: ") and "categories" in line for line in dataset.about)
+    as_target = write("a,y\n" + "\n".join(f"{i},{form.format(i % 3)}" for i in range(30)) + "\n")
+    with pytest.raises(UserError, match=r"column y: .*as words: dataset.kind=classes"):
+        load(as_target, target="y")
+    assert len(load(as_target, "dataset.kind=classes", target="y").class_names) == 3
+
+
+def test_words_that_look_a_little_like_numbers_are_words(write):
+    for words in (["512MB", "1GB", "2GB"], ["1st", "2nd", "3rd"], ["A1", "A2", "A3"], ["3,5", "x", "y"], ["5 kg"] * 3):
+        path = write(HEADER + "\n".join(f'"{words[i % 3]}",{i},{i * 1.5}' for i in range(30)) + "\n")
+        assert load(path, target="y").about[1].startswith("a: ")
+
+
+def test_classes_may_mix_numbers_and_words(write):
+    path = write("a,y\n" + "\n".join(f"{i},{['1', '2', '3+', '4'][i % 4]}" for i in range(40)) + "\n")
+    with pytest.raises(UserError, match=r"'3\+' is no number, but 30 of 40 .* set dataset.kind=classes"):
+        load(path, target="y")
+    assert load(path, "dataset.kind=classes", target="y").class_names == ("1", "2", "3+", "4")
+
+
+def test_a_class_is_written_in_one_way(write):
+    path = write("a,y\n" + "\n".join(f"{i},{['1', '2', '1.0'][i % 3]}" for i in range(30)) + "\n")
+    with pytest.raises(UserError, match=r"the target y writes one number as '1' and as '1.0'"):
+        load(path, target="y")
+
+
+def test_columns_without_a_name_and_codes_are_pointed_out(write):
+    path = write(",zip,y\n" + "\n".join(f"{i},{i:05d},{i * 1.5}" for i in range(30)) + "\n")
+    about = load(path, target="y").about
+    assert "(column 1): no name: left out" in about
+    assert about[1].endswith("(leading zeros: codes belong in dataset.columns.categorical)")
+
+
+def test_a_missing_number_may_be_written_with_a_decimal_mark(write):
+    path = write(HEADER + "\n".join(["-999.0,1,2.5", "-999.00,1,3.5", *ROWS]) + "\n")
+    dataset = load(path, "dataset.columns.missing=[-999]", "dataset/rows=in_order", target="y")
+    assert "2 missing" in dataset.about[1]
+
+
 def test_markers_and_words_may_be_named(write):
     path = write(HEADER + "\n".join([*ROWS, "-999,x,2.5", "-999,x,3.5"]) + "\n")
     dataset = load(path, "dataset.columns.missing=[-999,x]", target="y")
