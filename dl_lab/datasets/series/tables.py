@@ -30,6 +30,8 @@ LIKELY_TIMES = (
     "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M", "%Y-%m-%d", "%d/%m/%Y %H:%M:%S",
     "%d/%m/%Y %H:%M", "%d/%m/%Y %H.%M.%S", "%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%m/%d/%Y %H:%M:%S", "%m/%d/%Y %H:%M",
     "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d", "%Y%m%d",
+    "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%MZ", "%Y-%m-%d %H:%M:%S.%f", "%Y-%m-%dT%H:%M:%S.%f", "%Y-%m-%dT%H:%M:%S.%fZ",
+    "%m/%d/%Y %I:%M:%S %p", "%m/%d/%Y %I:%M %p", "%d/%m/%Y %I:%M:%S %p", "%d/%m/%Y %I:%M %p",
 )  # fmt: skip
 
 
@@ -156,6 +158,10 @@ class _Reader:
                 raise UserError(
                     f"{self.where}, line {row.line}: {stamp!r} names a time zone. Write all times in one zone,"
                     " without it."
+                )
+            if time.microsecond:
+                raise UserError(
+                    f"{self.where}, line {row.line}: {stamp!r} has a fraction of a second; write whole ones."
                 )
             times.append(time)
             cells.append([row.cells[i].strip() for i in value_places])

@@ -60,6 +60,25 @@ def test_the_layout_is_found(write):
     assert (layout["delimiter"], layout["time_format"], layout["columns"]) == (";", "%d.%m.%Y", ["sales", "visits"])
 
 
+@pytest.mark.parametrize(
+    ("written", "found"),
+    [
+        ("%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%SZ"),
+        ("%Y-%m-%dT%H:%M:%S.000Z", "%Y-%m-%dT%H:%M:%S.%fZ"),
+        ("%Y-%m-%d %H:%M:%S.000", "%Y-%m-%d %H:%M:%S.%f"),
+        ("%m/%d/%Y %I:%M %p", "%m/%d/%Y %I:%M %p"),
+    ],
+)
+def test_times_as_programs_export_them_are_known(write, written, found):
+    assert compose(write(text_of(lambda day: day.item().strftime(written))))["layout"]["time_format"] == found
+
+
+def test_a_fraction_of_a_second_is_not_cut_off(write):
+    path = write(text_of(lambda day: day.item().strftime("%Y-%m-%d 00:00:00.500")))
+    with pytest.raises(UserError, match=r"line 2: '2022-01-13 00:00:00.500' has a fraction of a second"):
+        configs.build(COMPOSER.compose(words_for(path)).config, "dataset")
+
+
 def test_a_named_setting_is_not_looked_for(write):
     config = compose(write(text_of(iso)), "dataset.layout.columns=[visits]", "dataset.layout.step_minutes=2880")
     assert (config["layout"]["columns"], config["layout"]["step_minutes"], config["n_features"]) == (
