@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
@@ -65,6 +66,9 @@ class Dataset:
     Attributes:
         examined: What an examination of all items has found out. `to` and `divided` pass it on; a data set with other
             splits begins without it.
+
+    Raises:
+        UserError: Two classes look the same.
     """
 
     name: str
@@ -81,6 +85,9 @@ class Dataset:
     images: Dataset | None = None
     content: object = None
     examined: dict[str, object] = field(default_factory=dict, init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        _check_class_names(self.class_names)
 
     @classmethod
     def from_arrays(
@@ -301,3 +308,16 @@ def _to_tensor(column: Array) -> Tensor:
 
 def _keep(batch: Batch) -> Batch:
     return batch
+
+
+def _check_class_names(names: Sequence[str]) -> None:
+    """Raise a UserError where two names look the same: one has an invisible character, or composes é in another way."""
+    seen: dict[str, str] = {}
+    for name in names:
+        composed = unicodedata.normalize("NFC", str(name))
+        look = "".join(sign for sign in composed if unicodedata.category(sign) != "Cf")
+        if seen.setdefault(look, name) != name:
+            raise UserError(
+                f"The classes {seen[look]!a} and {name!a} look the same, and differ in characters that cannot"
+                " be seen. Write each class in one way."
+            )

@@ -275,6 +275,21 @@ def find_delimiter(text: str, where: str, key: str = "dataset") -> str:
     return next(iter(fitting))
 
 
+def check_label(cell: str, column: str, where: str) -> None:
+    """Check that a cell holds a label.
+
+    Raises:
+        UserError: The cell is empty, or has a word that stands for "no value".
+    """
+    if not cell.strip():
+        raise UserError(f"{where}: the column {column} is empty.")
+    if cell.strip().lower() in NO_VALUE:
+        raise UserError(
+            f"{where}: {cell.strip()!r} in the column {column} stands for no value. Delete the row; if this is a class,"
+            " give it another name."
+        )
+
+
 def quote(key: str, value: str) -> str:
     """Return an override whose value the shell and Hydra leave as it is: 'layout.decimal=","'."""
     return f"'{key}=\"{value}\"'"

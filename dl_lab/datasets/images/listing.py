@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from dl_lab.datasets.delimited import check_label
 from dl_lab.datasets.images.layout import Layout, Splits
 from dl_lab.datasets.images.walk import NOT_READ, SUFFIXES, Found, count_kinds, find_images, identity_of, is_folder
 from dl_lab.types import UserError, count
@@ -174,6 +175,7 @@ def _read_table(root: Path, table: str, names: Mapping[str, str]) -> list[Item]:
                 if None in row or any(row[column] is None or not row[column].strip() for column in wanted):
                     n_columns = len(reader.fieldnames or [])
                     raise UserError(f"{where}: the row does not have one cell for each of the {n_columns} columns.")
+                check_label(row["label"], "label", where)
                 image = path.parent / row["path"].strip()
                 given = row["split"].strip() if names else ""
                 if names and given not in names.values():

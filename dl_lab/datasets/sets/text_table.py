@@ -11,7 +11,7 @@ import torch
 
 from dl_lab.datasets.batches import Order, shuffled
 from dl_lab.datasets.dataset import Dataset
-from dl_lab.datasets.delimited import NO_VALUE, Table
+from dl_lab.datasets.delimited import Table, check_label
 from dl_lab.datasets.rows import SPLITS, Given, Rows
 from dl_lab.datasets.storage import Storage
 from dl_lab.datasets.tables.reading import Format, Stamp, cells_of, find_file, read_tables, stamp_of
@@ -141,12 +141,12 @@ def _read_once(path: str, text: str, label: str, format: Format, rows: Rows, dat
 @functools.lru_cache(maxsize=2)
 def _read(stamps: tuple[Stamp, ...], text: str, label: str, format: Format) -> TextTable:
     content = read_tables([Path(stamp.path) for stamp in stamps], format)
-    for column in (text, label):
-        place = content.place(column)
-        for row in content.rows:
-            cell = row.cells[place].strip()
-            if not cell or (column == label and row.cells[place].lower() in NO_VALUE):
-                raise UserError(f"{content.where}, line {row.line}: the column {column} is empty.")
+    text_place, label_place = content.place(text), content.place(label)
+    for row in content.rows:
+        where = f"{content.where}, line {row.line}"
+        if not row.cells[text_place].strip():
+            raise UserError(f"{where}: the column {text} is empty.")
+        check_label(row.cells[label_place], label, where)
     labels = cells_of(content, label)
     names = sorted(set(labels))
     if len(names) < 2:

@@ -115,10 +115,12 @@ def _understand(question: _Question) -> Understood:
     content = read_tables([Path(stamp.path) for stamp in question.stamps], question.format)
     place = content.place(target)
     for row in content.rows:
-        if settings.is_missing(row.cells[place]):
+        cell = row.cells[place]
+        if settings.is_missing(cell):
+            stands = f" ({cell!r} stands for none; a class needs another name)" if cell else ""
             raise UserError(
-                f"{content.where}, line {row.line}: the target {target} has no value. Delete the row, or predict it"
-                " later with dl-lab predict."
+                f"{content.where}, line {row.line}: the target {target} has no value{stands}."
+                " Delete the row, or predict it later with dl-lab predict."
             )
     found_kind, why = _decide_kind(content, target, settings, decimal, question.kind)
     class_names: tuple[str, ...] = ()

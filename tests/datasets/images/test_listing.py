@@ -280,6 +280,7 @@ def test_a_table_may_give_the_splits(pets, build):
         ("cat/0.png,cat", "line 18: the row does not have one cell for each of the 3 columns"),
         ("cat/0.png,cat,train,x", "line 18: the row does not have one cell for each of the 3 columns"),
         ("cat/0.png,,train", "line 18: the row does not have one cell"),
+        ("cat/0.png,NA,train", "line 18: 'NA' in the column label stands for no value"),
         ("cat/0.png,cat,dev", r"line 18: the split 'dev' is not one of train, val, test \(dataset.splits\)"),
         ('"cat/0.png', "The table .*images.csv cannot be read"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import random
+import re
 
 import pytest
 
@@ -63,9 +64,21 @@ def test_the_vocabulary_is_of_the_training_rows(write):
 FAULTS = {
     "an empty text": ([("", "pos")], "line 82: the column review is empty"),
     "no label": ([("fine", "")], "line 82: the column stars is empty"),
+    "a label that means none": ([("fine", "None")], "line 82: 'None' in the column stars stands for no value"),
     "more cells": ([("fine", "pos", "x")], "line 82: 3 cells where the header has 2"),
     "a class of one": ([("fine", "odd")], "the class 'odd' has no training row"),
 }
+
+
+@pytest.mark.data_file("Tables", kind="labels that look the same", loader="all", outcome="refused")
+@pytest.mark.parametrize(("one", "other"), [("pos", "pos\u200b"), ("caf\u00e9", "cafe\u0301")])
+def test_labels_that_look_the_same_are_refused(write, one, other):
+    rows = [(text, {"pos": one}.get(label, label)) for text, label in reviews()]
+    path = write([*rows, *[("fine", other)] * 30])
+    first, second = sorted([one, other])
+    with pytest.raises(UserError, match=re.escape(f"The classes {first!a} and {second!a} look the same")) as raised:
+        load(path)
+    assert str(raised.value).isascii()
 
 
 @pytest.mark.data_file(
