@@ -17,6 +17,7 @@ from dl_lab.datasets.numerals import OtherWriting, number_of, split_unit
 from dl_lab.types import UserError
 
 Kind = Literal["number", "category", "left out"]
+NAMELESS = re.compile(r"|Unnamed: \d+|__index_level_\d+__")  # nothing, and how pandas calls the index of a table
 LEADING_ZERO = re.compile(r"0\d+")
 MISSING = "(missing)"  # the category of cells without a value
 CODES = "codes belong in dataset.columns.categorical"
@@ -114,12 +115,13 @@ def understand(
     """
     for name in (*settings.use, *settings.leave_out, *settings.categorical):
         table.place(name)
-    names = list(settings.use) or [name for name in table.header if name]
+    names = list(settings.use) or [name for name in table.header if not NAMELESS.fullmatch(name)]
     names = [name for name in names if name != target and name not in others and name not in settings.leave_out]
     columns = [_understand_column(table, name, settings, train, decimal) for name in names]
     if not settings.use:
-        nameless = [place for place, name in enumerate(table.header, 1) if not name]
-        columns += [Column(f"(column {place})", "left out", words="no name: left out") for place in nameless]
+        for place, name in enumerate(table.header, 1):
+            if NAMELESS.fullmatch(name) and name not in (target, *others, *settings.leave_out):
+                columns.append(Column(name or f"(column {place})", "left out", words="no name: left out"))
     if not sum(column.width for column in columns):
         raise UserError(f"{table.where} has no column to learn from beside {target!r}.")
     return columns
@@ -133,9 +135,12 @@ def _understand_column(table: Table, name: str, settings: Columns, train: np.nda
         return Column(name, "left out", words="no value at all: left out")
     as_words = f"'dataset.columns.categorical=[\"{name}\"]'"
     if name not in settings.categorical and holds_numbers(table, name, settings, decimal, as_words):
-        column = _describe_number(name, numbers_of(table, name, settings, decimal), train, table, settings)
+        values = numbers_of(table, name, settings, decimal)
+        column = _describe_number(name, values, train, table, settings)
         if column.kind == "number" and any(LEADING_ZERO.fullmatch(cell) for cell in known):
             column = replace(column, words=f"{column.words} (leading zeros: {CODES})")
+        if column.kind == "number" and np.all(np.diff(values) == 1):
+            column = replace(column, words=f"{column.words} (it counts the rows: dataset.columns.leave_out?)")
         return column
     return _describe_category(name, cells, settings, train)
 

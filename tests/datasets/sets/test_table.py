@@ -206,10 +206,14 @@ def test_a_class_is_written_in_one_way(write):
 
 
 def test_columns_without_a_name_and_codes_are_pointed_out(write):
-    path = write(",zip,y\n" + "\n".join(f"{i},{i:05d},{i * 1.5}" for i in range(30)) + "\n")
+    path = write(",Unnamed: 0,zip,id,y\n" + "\n".join(f"{i},{i},{i % 7:05d},{i},{i * 1.5}" for i in range(30)) + "\n")
     about = load(path, target="y").about
     assert "(column 1): no name: left out" in about
+    assert "Unnamed: 0: no name: left out" in about
     assert about[1].endswith("(leading zeros: codes belong in dataset.columns.categorical)")
+    assert about[2].endswith("(it counts the rows: dataset.columns.leave_out?)")
+    used = load(path, "dataset.columns.use=['Unnamed: 0']", target="y").about
+    assert used[1].startswith("Unnamed: 0: number")
 
 
 def test_a_missing_number_may_be_written_with_a_decimal_mark(write):
