@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
+
+import numpy as np
 
 _NUMBER = {mark: re.compile(rf"[+-]?(\d+({mark}\d*)?|{mark}\d+)([eE][+-]?\d+)?", re.ASCII) for mark in (r"\.", ",")}
 _HEAD = re.compile(r"[+-]?\d{1,3}", re.ASCII)
@@ -64,6 +67,14 @@ def number_of(cell: str, decimal: str = ".") -> float:
     if plain is not None:
         raise OtherWriting(f"{cell!r} has marks that are not read (write {plain})")
     raise ValueError(f"{cell!r} is no number")
+
+
+def read_all(cells: Sequence[str], decimal: str = ".") -> np.ndarray | None:
+    """Return the numbers of many cells (n,), as `number_of` reads each; None if it refuses one of them."""
+    if not all(map(_NUMBER[_pattern(decimal)].fullmatch, cells)):
+        return None
+    values = np.array([float(cell.replace(",", ".")) for cell in cells])
+    return values if np.isfinite(values).all() else None
 
 
 def are_thousands(before: str, after: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dl_lab.datasets.tables.cells import TableCells
 from dl_lab.datasets.tables.columns import Columns
 from dl_lab.datasets.tables.encoding import encode, from_plain
 from dl_lab.datasets.tables.reading import Format, read_table
@@ -47,7 +48,8 @@ class PredictTable:
         lacking = [column.name for column in columns if column.name not in table.header]
         if lacking:
             raise UserError(f"{path} has no column {', '.join(lacking)}, which the run learned from.")
-        features, strange = encode(table, columns, Columns(**preprocessing["settings"]), self.format.decimal)
+        settings = Columns(**preprocessing["settings"])
+        features, strange = encode(TableCells(table, settings.is_missing, self.format.decimal), columns)
         self.model.load_state_dict(dict(weights))
         self.model.eval()
         outputs = torch.cat([self.model(part) for part in torch.from_numpy(features).split(1024)])

@@ -11,9 +11,9 @@ from typing import Literal
 
 import numpy as np
 
-from dl_lab.datasets.delimited import NO_VALUE, Table, quote
+from dl_lab.datasets.delimited import NO_VALUE, Table
 from dl_lab.datasets.markers import find_marker
-from dl_lab.datasets.numerals import OtherWriting, number_of, split_unit
+from dl_lab.datasets.tables.cells import Cells, TableCells
 from dl_lab.types import UserError
 
 Kind = Literal["number", "category", "left out"]
@@ -98,26 +98,26 @@ class Column:
 
 
 def understand(
-    table: Table, settings: Columns, target: str, train: np.ndarray, others: Sequence[str], decimal: str
+    cells: TableCells, settings: Columns, target: str, train: np.ndarray, others: Sequence[str]
 ) -> list[Column]:
     """Find out what each column of a table is.
 
     Args:
-        table: The whole table.
+        cells: The whole table.
         settings: The user's settings.
         target: The column to predict.
         train: The numbers of the training rows.
         others: Columns that are neither target nor feature (they name the split).
-        decimal: The decimal mark.
 
     Raises:
         UserError: A column of the settings does not exist, a column mixes numbers and words, or there are no features.
     """
+    table = cells.table
     for name in (*settings.use, *settings.leave_out, *settings.categorical):
         table.place(name)
     names = list(settings.use) or [name for name in table.header if not NAMELESS.fullmatch(name)]
     names = [name for name in names if name != target and name not in others and name not in settings.leave_out]
-    columns = [_understand_column(table, name, settings, train, decimal) for name in names]
+    columns = [_understand_column(cells, name, settings, train) for name in names]
     if not settings.use:
         for place, name in enumerate(table.header, 1):
             if NAMELESS.fullmatch(name) and name not in (target, *others, *settings.leave_out):
@@ -127,106 +127,20 @@ def understand(
     return columns
 
 
-def _understand_column(table: Table, name: str, settings: Columns, train: np.ndarray, decimal: str) -> Column:
-    place = table.place(name)
-    cells = [row.cells[place] for row in table.rows]
-    known = [cell for cell in cells if not settings.is_missing(cell)]
-    if not known:
+def _understand_column(cells: TableCells, name: str, settings: Columns, train: np.ndarray) -> Column:
+    found = cells.column(name)
+    if found.missing.all():
         return Column(name, "left out", words="no value at all: left out")
     as_words = f"'dataset.columns.categorical=[\"{name}\"]'"
-    if name not in settings.categorical and holds_numbers(table, name, settings, decimal, as_words):
-        values = numbers_of(table, name, settings, decimal)
-        column = _describe_number(name, values, train, table, settings)
-        if column.kind == "number" and any(LEADING_ZERO.fullmatch(cell) for cell in known):
-            column = replace(column, words=f"{column.words} (leading zeros: {CODES})")
-        if column.kind == "number" and np.all(np.diff(values) == 1):
-            column = replace(column, words=f"{column.words} (it counts the rows: dataset.columns.leave_out?)")
-        return column
-    return _describe_category(name, cells, settings, train)
-
-
-def holds_numbers(table: Table, name: str, settings: Columns, decimal: str, as_words: str) -> bool:
-    """Return whether a column holds numbers.
-
-    Args:
-        table: The whole table.
-        name: The column.
-        settings: The user's settings.
-        decimal: The decimal mark.
-        as_words: The override that takes the column as words, for the errors.
-
-    Raises:
-        UserError: The column mixes numbers and words, or its numbers are not written as they are read.
-    """
-    place = table.place(name)
-    known = [(row.line, row.cells[place]) for row in table.rows if not settings.is_missing(row.cells[place])]
-    n_numbers = 0
-    first: tuple[int, str, ValueError] | None = None
-    for line, cell in known:
-        try:
-            number_of(cell, decimal)
-        except ValueError as error:
-            first = first or (line, cell, error)
-            n_numbers += isinstance(error, OtherWriting)
-        else:
-            n_numbers += 1
-    if first is None:
-        return True
-    line, cell, error = first
-    where = f"{table.where}, line {line}, column {name}"
-    if n_numbers < 0.5 * len(known):
-        unit = _find_unit([cell for _, cell in known])
-        if unit is None:
-            return False
-        raise UserError(
-            f"{where}: {cell!r} is a number with the unit {unit!r}. Write the numbers alone, or take them"
-            f" as words: {as_words}."
-        )
-    if isinstance(error, OtherWriting) and error.is_decimal:
-        other = quote("dataset.format.decimal", "," if decimal == "." else ".")
-        raise UserError(
-            f"{where}: {error}. If the whole file is written so, set {other}; else write this number like the others."
-        )
-    if isinstance(error, OtherWriting):
-        raise UserError(f"{where}: {error}. Write the numbers plainly, or take them as words: {as_words}.")
-    raise UserError(
-        f"{where}: {error}, but {n_numbers} of {len(known)} values are. If it stands for a missing value, set"
-        f" 'dataset.columns.missing=[\"{cell}\"]'; if the column holds categories, set {as_words}."
-    )
-
-
-def _find_unit(cells: Sequence[str]) -> str | None:
-    """Return the unit that all these cells have behind a number, as in "5 kg" and "70 kg"; None where they do not."""
-    if len(set(cells)) < 2:
-        return None
-    parts = [split_unit(cell) for cell in cells]
-    units = {part[1] if part else None for part in parts}
-    return units.pop() if len(units) == 1 else None
-
-
-def numbers_of(table: Table, name: str, settings: Columns, decimal: str) -> np.ndarray:
-    """Return the numbers of a column (n,), with NaN for a missing value.
-
-    Args:
-        table: The whole table.
-        name: The column.
-        settings: The user's settings.
-        decimal: The decimal mark.
-
-    Raises:
-        UserError: A cell is no number.
-    """
-    place = table.place(name)
-    values = np.full(len(table.rows), np.nan)
-    for i, row in enumerate(table.rows):
-        cell = row.cells[place]
-        if settings.is_missing(cell):
-            continue
-        try:
-            values[i] = number_of(cell, decimal)
-        except ValueError as error:
-            raise UserError(f"{table.where}, line {row.line}, column {name}: {error}.") from error
-    return values
+    if name in settings.categorical or not cells.holds_numbers(name, as_words):
+        return _describe_category(name, found, settings, train)
+    values = cells.numbers(name)
+    column = _describe_number(name, values, train, cells.table, settings)
+    if column.kind == "number" and any(map(LEADING_ZERO.fullmatch, found.texts)):
+        column = replace(column, words=f"{column.words} (leading zeros: {CODES})")
+    if column.kind == "number" and np.all(np.diff(values) == 1):
+        column = replace(column, words=f"{column.words} (it counts the rows: dataset.columns.leave_out?)")
+    return column
 
 
 def _describe_number(name: str, values: np.ndarray, train: np.ndarray, table: Table, settings: Columns) -> Column:
@@ -257,11 +171,8 @@ def _describe_number(name: str, values: np.ndarray, train: np.ndarray, table: Ta
     return Column(name, "number", mean, deviation, bool(n_missing), words=words)
 
 
-def _describe_category(name: str, cells: Sequence[str], settings: Columns, train: np.ndarray) -> Column:
-    own: list[str] = []
-    for i in train:
-        cell = cells[int(i)]
-        own.append(MISSING if settings.is_missing(cell) else cell)
+def _describe_category(name: str, cells: Cells, settings: Columns, train: np.ndarray) -> Column:
+    own = [MISSING if cells.missing[i] else cells.texts[i] for i in train.tolist()]
     counts = Counter(own)
     if len(counts) == 1:
         return Column(name, "left out", words=f"always {own[0]!r} in the training rows: left out")

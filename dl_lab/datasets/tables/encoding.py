@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from dl_lab.datasets.delimited import Table
-from dl_lab.datasets.tables.columns import MISSING, Column, Columns, numbers_of
+from dl_lab.datasets.tables.cells import Cells, TableCells
+from dl_lab.datasets.tables.columns import MISSING, Column
 
 
 @dataclass
@@ -40,14 +40,12 @@ class Strange:
         return notes
 
 
-def encode(table: Table, columns: Sequence[Column], settings: Columns, decimal: str) -> tuple[np.ndarray, Strange]:
+def encode(cells: TableCells, columns: Sequence[Column]) -> tuple[np.ndarray, Strange]:
     """Turn the rows of a table into features.
 
     Args:
-        table: The table.
+        cells: The table.
         columns: The columns, as the training rows show them.
-        settings: The user's settings.
-        decimal: The decimal mark.
 
     Returns:
         The features (rows, width) float32, and the cells that training did not have.
@@ -59,11 +57,21 @@ def encode(table: Table, columns: Sequence[Column], settings: Columns, decimal: 
     strange = Strange()
     for column in columns:
         if column.kind == "number":
-            parts.append(_encode_number(numbers_of(table, column.name, settings, decimal), column, strange))
+            parts.append(_encode_number(cells.numbers(column.name), column, strange))
         elif column.kind == "category":
-            place = table.place(column.name)
-            parts.append(_encode_category([row.cells[place] for row in table.rows], column, settings, strange))
+            parts.append(_encode_category(cells.column(column.name), column, strange))
     return np.concatenate(parts, axis=1, dtype=np.float32), strange
+
+
+def find_unknown(cells: TableCells, columns: Sequence[Column], rows: np.ndarray) -> Strange:
+    """Return the categories of some rows that training did not have."""
+    strange = Strange()
+    for column in columns:
+        if column.kind == "category":
+            found = cells.column(column.name)
+            texts = [found.texts[i] for i in rows.tolist()]
+            _encode_category(Cells(texts, found.missing[rows], None), column, strange)
+    return strange
 
 
 def _encode_number(values: np.ndarray, column: Column, strange: Strange) -> np.ndarray:
@@ -74,11 +82,11 @@ def _encode_number(values: np.ndarray, column: Column, strange: Strange) -> np.n
     return np.stack([scaled, missing], axis=1) if column.has_missing else scaled[:, None]
 
 
-def _encode_category(cells: Sequence[str], column: Column, settings: Columns, strange: Strange) -> np.ndarray:
+def _encode_category(cells: Cells, column: Column, strange: Strange) -> np.ndarray:
     numbers = {word: number for number, word in enumerate(column.categories)}
-    features = np.zeros((len(cells), column.width))
-    for i, cell in enumerate(cells):
-        word = MISSING if settings.is_missing(cell) else cell
+    features = np.zeros((len(cells.texts), column.width))
+    for i, (text, missing) in enumerate(zip(cells.texts, cells.missing.tolist(), strict=True)):
+        word = MISSING if missing else text
         number = numbers.get(word)
         if number is None:
             if not column.has_rest:

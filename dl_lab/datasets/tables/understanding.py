@@ -11,12 +11,11 @@ from typing import Literal
 
 import numpy as np
 
-from dl_lab.datasets.delimited import Table
-from dl_lab.datasets.numerals import number_of
 from dl_lab.datasets.rows import FILE_NUMBER, ByColumn, Given, Parts, Rows
-from dl_lab.datasets.tables.columns import Column, Columns, holds_numbers, numbers_of, understand
-from dl_lab.datasets.tables.encoding import Strange, encode
-from dl_lab.datasets.tables.reading import Format, Stamp, cells_of, find_file, read_tables, stamp_of
+from dl_lab.datasets.tables.cells import TableCells
+from dl_lab.datasets.tables.columns import Column, Columns, understand
+from dl_lab.datasets.tables.encoding import Strange, encode, find_unknown
+from dl_lab.datasets.tables.reading import Format, Stamp, find_file, read_tables, stamp_of
 from dl_lab.types import UserError
 
 Kind = Literal["regression", "classes"]
@@ -110,40 +109,38 @@ class _Question:
 def _understand(question: _Question) -> Understood:
     target = question.target
     settings = question.columns
-    decimal = question.format.decimal
     rows = question.rows
     content = read_tables([Path(stamp.path) for stamp in question.stamps], question.format)
-    place = content.place(target)
-    for row in content.rows:
-        cell = row.cells[place]
-        if settings.is_missing(cell):
-            stands = f" ({cell!r} stands for none; a class needs another name)" if cell else ""
-            raise UserError(
-                f"{content.where}, line {row.line}: the target {target} has no value{stands}."
-                " Delete the row, or predict it later with dl-lab predict."
-            )
-    found_kind, why = _decide_kind(content, target, settings, decimal, question.kind)
+    cells = TableCells(content, settings.is_missing, question.format.decimal)
+    answers = cells.column(target)
+    if answers.missing.any():
+        first = int(answers.missing.argmax())
+        cell = answers.texts[first]
+        stands = f" ({cell!r} stands for none; a class needs another name)" if cell else ""
+        raise UserError(
+            f"{content.where}, line {content.rows[first].line}: the target {target} has no value{stands}."
+            " Delete the row, or predict it later with dl-lab predict."
+        )
+    found_kind, why = _decide_kind(cells, target, question.kind)
     class_names: tuple[str, ...] = ()
     labels: np.ndarray | None = None
     if found_kind == "classes":
-        class_names, labels = _number_classes(content, target, decimal)
+        class_names, labels = _number_classes(cells, target)
         targets = labels
     else:
-        targets = numbers_of(content, target, settings, decimal)
+        targets = cells.numbers(target)
         if not np.isfinite(targets.astype(np.float32)).all():
             raise UserError(f"{content.where}: the target {target} holds numbers that are too large.")
-    parts = rows(len(content.rows), labels, lambda name: cells_of(content, name))
+    parts = rows(len(content.rows), labels, lambda name: cells.column(name).texts)
     if labels is not None:
         _check_classes(class_names, labels, parts, content.where, target)
     train = parts["train"]
     others = [FILE_NUMBER]
     if isinstance(rows, ByColumn):
         others.append(rows.column)
-    columns = understand(content, settings, target, train, others, decimal)
-    features, _ = encode(content, columns, settings, decimal)
-    rest = [content.rows[i] for i in np.concatenate([parts["val"], parts["test"]])]
-    _, strange = encode(Table(content.where, content.header, rest), columns, settings, decimal)
-    strange.filled.clear()
+    columns = understand(cells, settings, target, train, others)
+    features, _ = encode(cells, columns)
+    strange = find_unknown(cells, columns, np.concatenate([parts["val"], parts["test"]]))
     mean = float(targets[train].mean()) if labels is None else 0.0
     deviation = float(targets[train].std()) if labels is None else 1.0
     if deviation == 0:
@@ -154,15 +151,17 @@ def _understand(question: _Question) -> Understood:
     return Understood(found_kind, features, targets, parts, columns, class_names, mean, deviation, about, strange)
 
 
-def _decide_kind(content: Table, target: str, settings: Columns, decimal: str, wanted: Kind | None) -> tuple[Kind, str]:
+def _decide_kind(cells: TableCells, target: str, wanted: Kind | None) -> tuple[Kind, str]:
     """Decide whether the target is a number or a class, and say why."""
+    texts = cells.column(target).texts
     if wanted == "classes":
-        return wanted, f"{len(set(cells_of(content, target)))} classes, as dataset.kind says"
-    if not holds_numbers(content, target, settings, decimal, "dataset.kind=classes"):
+        return wanted, f"{len(set(texts))} classes, as dataset.kind says"
+    if not cells.holds_numbers(target, "dataset.kind=classes"):
         if wanted == "regression":
-            raise UserError(f"{content.where}: the target {target} holds words, not numbers: set dataset.kind=classes.")
-        return "classes", f"{len(set(cells_of(content, target)))} classes: it holds words"
-    values = numbers_of(content, target, settings, decimal)
+            where = cells.table.where
+            raise UserError(f"{where}: the target {target} holds words, not numbers: set dataset.kind=classes.")
+        return "classes", f"{len(set(texts))} classes: it holds words"
+    values = cells.numbers(target)
     n_different = len(np.unique(values))
     are_whole = bool(np.all(values == np.round(values)))
     are_few = are_whole and n_different <= min(MOST_CLASSES, len(values) // 2)
@@ -173,30 +172,26 @@ def _decide_kind(content: Table, target: str, settings: Columns, decimal: str, w
     return "regression", f"a number: {n_different} different values (dataset.kind=classes for classes)"
 
 
-def _number_classes(content: Table, target: str, decimal: str) -> tuple[tuple[str, ...], np.ndarray]:
+def _number_classes(cells: TableCells, target: str) -> tuple[tuple[str, ...], np.ndarray]:
     """Return the names of the classes, sorted, and the class of each row (n,) int64."""
-    cells = cells_of(content, target)
-    names = sorted(set(cells))
-    try:
-        values = {name: number_of(name, decimal) for name in names}
-    except ValueError:
-        pass  # words
-    else:
-        names.sort(key=values.__getitem__)
+    where = cells.table.where
+    texts, _, values = cells.column(target)
+    names = sorted(set(texts))
+    if values is not None:
+        number = dict(zip(texts, values.tolist(), strict=True))
+        names.sort(key=number.__getitem__)
         for one, other in itertools.pairwise(names):
-            if values[one] == values[other]:
-                raise UserError(f"{content.where}: the target {target} writes one number as {one!r} and as {other!r}.")
+            if number[one] == number[other]:
+                raise UserError(f"{where}: the target {target} writes one number as {one!r} and as {other!r}.")
     if len(names) < 2:
+        raise UserError(f"{where}: the target {target} is {names[0]!r} in every row: there is nothing to learn.")
+    if len(names) > 0.5 * len(texts):
         raise UserError(
-            f"{content.where}: the target {target} is {names[0]!r} in every row: there is nothing to learn."
-        )
-    if len(names) > 0.5 * len(cells):
-        raise UserError(
-            f"{content.where}: the target {target} has {len(names)} different values in {len(cells)} rows: too many for"
+            f"{where}: the target {target} has {len(names)} different values in {len(texts)} rows: too many for"
             " classes."
         )
     numbers = {name: number for number, name in enumerate(names)}
-    return tuple(names), np.array([numbers[cell] for cell in cells], dtype=np.int64)
+    return tuple(names), np.array([numbers[text] for text in texts], dtype=np.int64)
 
 
 def _check_classes(names: Sequence[str], labels: np.ndarray, parts: Parts, where: str, target: str) -> None:
