@@ -196,8 +196,3 @@ def _sort_parts(parts: Parts) -> Parts:
             sizes = ", ".join(f"{name} {len(rows)}" for name, rows in parts.items())
             raise UserError(f"No rows are left for {split} ({sizes}). See dataset.rows.")
     return {split: np.sort(rows) for split, rows in parts.items()}
-
-
-def describe_parts(parts: Parts) -> dict[str, int]:
-    """Return the number of rows of each split."""
-    return {split: len(rows) for split, rows in parts.items()}

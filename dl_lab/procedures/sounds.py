@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dl_lab.datasets.sets.audio_folder import as_item, find_sounds
+from dl_lab.datasets.sets.audio_folder import as_item
 from dl_lab.datasets.speech.audio import LogMel, read_any
+from dl_lab.datasets.speech.folders import find_sounds
 from dl_lab.procedures.rows import Row
 from dl_lab.types import Answer, UserError
 

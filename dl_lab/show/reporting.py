@@ -41,19 +41,19 @@ def header(run: Run, choices: Mapping[str, str], facts: Mapping[str, Any], width
         "Device": _device(facts.get("device", ""), run.config.get("threads")),
         "Run folder": str(run.folder),
     }
-    columns = facts.get("dataset", {}).get("about", [])
-    return [*lines, *_pairs(about, width), *_describe_columns(columns, width)]
+    understood = facts.get("dataset", {}).get("about", [])
+    return [*lines, *_pairs(about, width), *_describe_data(understood, width)]
 
 
-def _describe_columns(columns: Sequence[str], width: int) -> list[str]:
-    """Say how a data set understood each column of its file."""
-    if not columns:
+def _describe_data(about: Sequence[str], width: int) -> list[str]:
+    """Say how a data set understood a file or folder of the user."""
+    if not about:
         return []
-    lines = ["Columns"]
-    for line in columns[:MOST_COLUMNS]:
+    lines = ["Your data"]
+    for line in about[:MOST_COLUMNS]:
         lines.append(f"  {line}" if len(line) <= width - 2 else f"  {line[: width - 5]}...")
-    if len(columns) > MOST_COLUMNS:
-        lines.append(f"  ... {len(columns) - MOST_COLUMNS} more in summary.json")
+    if len(about) > MOST_COLUMNS:
+        lines.append(f"  ... {len(about) - MOST_COLUMNS} more in summary.json")
     return lines
 
 

@@ -20,7 +20,7 @@ import soundfile
 from dl_lab.datasets.series.layout import Layout
 from dl_lab.datasets.series.tables import read_series
 from dl_lab.datasets.sets import ag_news, imdb, lj_speech
-from dl_lab.datasets.speech.audio import inspect_wav, n_samples_of, read_any
+from dl_lab.datasets.speech.audio import inspect_any, inspect_wav, read_any
 from dl_lab.datasets.tables.reading import Format, read_table
 from dl_lab.datasets.text.glove import read_vectors
 from dl_lab.types import UserError
@@ -131,7 +131,7 @@ FORMATS: dict[str, tuple[str, Callable[[], bytes], Callable[[Path], Any]]] = {
     "FLAC": ("x.flac", sound("FLAC", "PCM_16"), read_sound),
     "Ogg": ("x.ogg", sound("OGG", "VORBIS"), read_sound),
     "MP3": ("x.mp3", sound("MP3", "MPEG_LAYER_III"), read_sound),
-    "the length of an MP3": ("x.mp3", sound("MP3", "MPEG_LAYER_III"), lambda path: n_samples_of(path, RATE)),
+    "the length of an MP3": ("x.mp3", sound("MP3", "MPEG_LAYER_III"), lambda path: inspect_any(path, RATE).n_samples),
 }
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -156,8 +156,22 @@ def read_any(path: Path, sample_rate: int) -> Tensor:
     return mono if ratio == 1 else resample(mono, ratio.numerator, ratio.denominator)
 
 
-def n_samples_of(path: Path, sample_rate: int) -> int:
-    """Return how many samples `read_any` gives for a sound file, without decoding the file.
+class Sound(NamedTuple):
+    """What the header of a sound file says.
+
+    Attributes:
+        n_samples: The samples that `read_any` gives.
+        channels: The channels of the file.
+        rate: The sample rate of the file, in Hz.
+    """
+
+    n_samples: int
+    channels: int
+    rate: int
+
+
+def inspect_any(path: Path, sample_rate: int) -> Sound:
+    """Read the header of a sound file, without decoding the file.
 
     Args:
         path: The file.
@@ -178,7 +192,7 @@ def n_samples_of(path: Path, sample_rate: int) -> int:
         raise AudioFault("damaged", f"{path} is not a readable sound file ({_find_cause(error)}).") from error
     if not about.frames:
         raise AudioFault("damaged", f"{path} holds no samples.")
-    return -(-about.frames * sample_rate // about.samplerate)
+    return Sound(-(-about.frames * sample_rate // about.samplerate), about.channels, about.samplerate)
 
 
 def _decode(path: Path) -> tuple[np.ndarray, int]:

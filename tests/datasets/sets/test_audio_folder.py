@@ -57,7 +57,7 @@ def test_classes_and_lengths_are_found(sounds, load):
     assert dataset.summary()["sizes"] == {"train": 16, "val": 4, "test": 4}
     batch = next(dataset.train.batches(4))
     assert batch.x.shape == (4, 1, 64, round(0.31 * RATE) // 160 + 1)
-    assert dataset.note == "1 files that are no sounds left out"
+    assert dataset.note == "1 other file left out"
     assert "high 12, low 12" in dataset.about[0]
 
 
@@ -76,7 +76,42 @@ def test_a_damaged_file_is_named_or_skipped(sounds, load):
     with pytest.raises(UserError, match=r"03.wav is not a readable sound file.*truncated.*clips.unreadable=skip"):
         load(sounds)
     dataset = load(sounds, "dataset.clips.unreadable=skip")
-    assert (dataset.label, dataset.note) == ("part", "1 damaged files skipped")
+    assert (dataset.label, dataset.note) == ("part", "1 damaged file skipped")
+
+
+def test_a_file_whose_samples_are_damaged_is_named_or_skipped(sounds, load):
+    path = sounds / "low" / "03.wav"
+    samples = tone(300, 0.2)
+    samples[100] = np.nan
+    soundfile.write(path, samples, RATE, subtype="FLOAT")
+    with pytest.raises(UserError, match=r"03.wav holds samples that are no finite numbers .*clips.unreadable=skip"):
+        load(sounds)
+    for _ in range(2):  # computed, and from the cache
+        dataset = load(sounds, "dataset.clips.unreadable=skip")
+        assert (dataset.label, dataset.note) == ("part", "1 damaged file skipped")
+        assert sum(dataset.summary()["sizes"].values()) == 23
+    with pytest.raises(UserError, match="no finite numbers"):
+        load(sounds)
+
+
+@pytest.mark.data_file(
+    "Speech",
+    kind="another sample rate, several channels, silence",
+    loader="audio_folder",
+    outcome="converted, mixed to one; counted in the note",
+)
+def test_sounds_that_are_changed_or_silent_are_counted(sounds, load):
+    low = sounds / "low"
+    soundfile.write(low / "01.wav", tone(300, 0.2), 44_100)
+    soundfile.write(low / "03.wav", np.stack([tone(300, 0.2)] * 2, axis=1), 8_000)
+    soundfile.write(low / "05.wav", np.zeros(3000), RATE)
+    left = tone(300, 0.2)
+    soundfile.write(low / "07.wav", np.stack([left, -left], axis=1), RATE)  # the mean of the channels is silence
+    dataset = load(sounds)
+    assert dataset.note == (
+        "2 sounds converted from 8,000, 44,100 Hz, channels of 2 sounds mixed to one, 2 sounds without any signal"
+    )
+    assert dataset.label == "full"
 
 
 @pytest.mark.data_file(
