@@ -17,7 +17,7 @@ from dl_lab.runs.find import find_runs, no_runs, state_of
 from dl_lab.show import tables
 from dl_lab.show.options import Parser, add_outputs
 from dl_lab.show.tables import Column
-from dl_lab.types import UserError
+from dl_lab.types import UserError, count
 
 WHY = {
     "checkpoint": "checkpoints of finished runs (only resuming needs them)",
@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
     failed = [run for run in find_runs(folder) if state_of(run) == "failed"]
     kept = [run for run in failed if _can_resume(run)]
     if kept and options.failed:
-        print(f"{len(kept)} failed runs have a checkpoint and are kept; go on from it:  dl-lab resume {kept[0]}\n")
+        print(f"Kept: {count(len(kept), 'failed run')} with a checkpoint. Go on from one:  dl-lab resume {kept[0]}\n")
     if not found:
         print(f"Nothing to clean in {folder}.")
         return 0

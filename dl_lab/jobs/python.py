@@ -18,7 +18,7 @@ from dl_lab.configs.targets import ALLOW_VARIABLE
 from dl_lab.jobs import loading, one
 from dl_lab.runs import records
 from dl_lab.show import tables
-from dl_lab.types import Metrics, UserError
+from dl_lab.types import Metrics, UserError, count
 
 if TYPE_CHECKING:
     import pandas
@@ -66,7 +66,7 @@ class Swept:
         return _as_table(self.rows)
 
     def __repr__(self) -> str:
-        return f"Sweep {self.folder}: {len(self.rows)} finished jobs"
+        return f"Sweep {self.folder}: {count(len(self.rows), 'finished job')}"
 
 
 _IMPORTED: dict[str, str] = {}  # the user's own code that this process has imported: file -> digest

@@ -46,7 +46,7 @@ class Images:
 
     def remarks(self) -> list[str]:
         """Return words for the data set's note."""
-        return [f"{n:,} images {words}" for words, n in self.changes.items()]
+        return [f"{count(n, 'image')} {words}" for words, n in self.changes.items()]
 
 
 def read_images(
@@ -158,7 +158,7 @@ def _refuse_dark(deep: Mapping[int, tuple[float, int]], paths: Sequence[Path]) -
     depth = f"{white.bit_length()}-bit" if white > 1 else "float"
     likely = 2 ** int(np.ceil(np.log2(max(brightest, 1) + 1))) - 1
     raise UserError(
-        f"{len(deep):,} images are {depth}, but the brightest, {paths[place]}, reaches only {brightest:,g} of "
+        f"{count(len(deep), 'image')} of {depth} values: the brightest, {paths[place]}, reaches only {brightest:,g} of "
         f"{white:,}: scaled by the whole range, all of them would be nearly black. Set dataset.decoding.max_value to "
         f"the number that means white: {likely} (a camera of {likely.bit_length()} bits?), or {white} if they are "
         "meant to be dark."

@@ -331,7 +331,7 @@ def test_16_bit_images_beside_8_bit_ones_are_on_one_scale(pets, build):
 def test_deep_images_that_are_black_throughout_are_refused(pets, build):
     for path in (pets / "dog").iterdir():
         Image.fromarray(np.asarray(Image.open(path).convert("L")).astype(np.uint16)).save(path)
-    with pytest.raises(UserError, match=r"8 images are 16-bit, but the brightest, .*max_value .*: 255"):
+    with pytest.raises(UserError, match=r"8 images of 16-bit values: the brightest, .*max_value .*: 255"):
         build(pets, input_shape=[1, 8, 8], convert=True)
     data = build(pets, input_shape=[1, 8, 8], convert=True, max_value=255)
     assert float(data.train.columns.x.max()) > 200
