@@ -63,14 +63,18 @@ def encode(cells: TableCells, columns: Sequence[Column]) -> tuple[np.ndarray, St
     return np.concatenate(parts, axis=1, dtype=np.float32), strange
 
 
-def find_unknown(cells: TableCells, columns: Sequence[Column], rows: np.ndarray) -> Strange:
-    """Return the categories of some rows that training did not have."""
+def find_strange(cells: TableCells, columns: Sequence[Column], rows: np.ndarray) -> Strange:
+    """Return the cells of some rows that training did not have: other categories, and missing values."""
     strange = Strange()
     for column in columns:
+        if column.kind == "left out":
+            continue
+        found = cells.column(column.name)
+        missing = found.missing[rows]
         if column.kind == "category":
-            found = cells.column(column.name)
-            texts = [found.texts[i] for i in rows.tolist()]
-            _encode_category(Cells(texts, found.missing[rows], None), column, strange)
+            _encode_category(Cells([found.texts[i] for i in rows.tolist()], missing, None), column, strange)
+        elif missing.any() and not column.has_missing:
+            strange.filled[column.name] += int(missing.sum())
     return strange
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from dl_lab.datasets.rows import FILE_NUMBER, ByColumn, Given, Parts, Rows
 from dl_lab.datasets.tables.cells import TableCells
 from dl_lab.datasets.tables.columns import Column, Columns, understand
-from dl_lab.datasets.tables.encoding import Strange, encode, find_unknown
+from dl_lab.datasets.tables.encoding import Strange, encode, find_strange
 from dl_lab.datasets.tables.reading import Format, Stamp, find_file, read_tables, stamp_of
 from dl_lab.types import UserError
 
@@ -140,7 +140,7 @@ def _understand(question: _Question) -> Understood:
         others.append(rows.column)
     columns = understand(cells, settings, target, train, others)
     features, _ = encode(cells, columns)
-    strange = find_unknown(cells, columns, np.concatenate([parts["val"], parts["test"]]))
+    strange = find_strange(cells, columns, np.concatenate([parts["val"], parts["test"]]))
     mean = float(targets[train].mean()) if labels is None else 0.0
     deviation = float(targets[train].std()) if labels is None else 1.0
     if deviation == 0:

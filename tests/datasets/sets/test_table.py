@@ -111,6 +111,14 @@ def test_missing_values_are_filled_with_the_training_mean_and_marked(write):
     assert batch.x[4, 1] == 0
 
 
+def test_values_that_only_val_and_test_lack_are_noted(write):
+    table = houses()
+    table.loc[[70, 75], "area"] = np.nan
+    dataset = load(write(table), "dataset/rows=in_order")
+    assert "val and test, area: 2 missing values filled with the training mean" in dataset.note
+    assert dataset.summary()["sizes"]["test"] == 12
+
+
 SPLITS = {
     "dataset/rows=folds": [48, 16, 16],
     "dataset/rows=in_order": [56, 12, 12],
