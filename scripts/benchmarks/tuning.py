@@ -56,7 +56,7 @@ def main() -> None:
     cpu = describe_environment([])["cpu"]
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     here: dict[str, Any] = {
-        "hardware": f"{cpu}, {os.cpu_count()} cores, {gpu}",
+        "hardware": f"{cpu} ({torch.backends.cpu.get_cpu_capability()}), {os.cpu_count()} cores, {gpu}",
         "torch": torch.__version__,
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "seconds": options.seconds,

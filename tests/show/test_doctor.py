@@ -162,6 +162,13 @@ def test_a_rule_finds_its_disease(name):
     assert name in names(evidence(**dict(CASES[name])))
 
 
+def test_a_loss_that_the_scores_cannot_explain_is_no_bad_initialisation():
+    """A sum over the batch, or a loss of the user's own, is no cross-entropy in nats."""
+    large, small = ({"n": 10, "least": -size, "greatest": size, "sums_to_one": False} for size in (20.0, 0.1))
+    assert "bad-initialisation" in names(evidence(losses=[30.0, *FLAT[:40]], looks=[look(output=large)]))
+    assert "bad-initialisation" not in names(evidence(losses=[30.0, *FLAT[:40]], looks=[look(output=small)]))
+
+
 def test_a_healthy_run_has_no_finding():
     assert not names(evidence(looks=[look(), look(150)], examination={"train_or_val_auc": 0.52, "test_in_train": 0}))
 

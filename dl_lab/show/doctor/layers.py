@@ -120,10 +120,11 @@ def find_bad_initialisation(evidence: Evidence) -> Iterator[Finding]:
     chance = evidence.chance_loss
     first = evidence.losses[0]
     spreads = _spreads(evidence.looks[0])
-    if evidence.is_classification and chance and first > 3 * chance and not _has_large_input(evidence):
+    is_far = bool(chance) and first > 3 * chance and _explain(evidence.looks[0].get("output") or {}, first)
+    if evidence.is_classification and is_far and not _has_large_input(evidence):
         yield Finding(
             "bad-initialisation",
-            f"The loss of the first batch is {number(first)}, before any update; a guess has {number(chance)}.",
+            f"The loss of the first batch is {number(first)}, before any update; a guess has {number(chance or 0.0)}.",
             "The initial weights make the net sure of wrong answers. The first updates must unlearn these answers.",
             ("model/initialise=pytorch", "model/initialise=xavier"),
             0.8,
@@ -287,6 +288,18 @@ def _has_large_input(evidence: Evidence) -> bool:
         return False
     scale = max(abs(facts["mean"]), facts["std"])
     return scale > 8 or (0 < scale < 0.01)
+
+
+def _explain(scores: Mapping[str, Any], loss: float) -> bool:
+    """Whether a net with such scores can have so large a cross-entropy; if not, the loss is another one.
+
+    The cross-entropy of C scores is at most their range plus ln C, and that of one logit at most its size plus ln 2.
+    """
+    if "greatest" not in scores:
+        return True
+    least, greatest = scores["least"], scores["greatest"]
+    reach = max(greatest - least, abs(greatest), abs(least))
+    return loss <= 1.1 * (reach + math.log(max(scores["n"], 2)))
 
 
 def _learns(evidence: Evidence) -> bool:
