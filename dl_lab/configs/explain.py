@@ -11,6 +11,9 @@ from pathlib import Path
 
 from dl_lab.configs import catalogue
 
+# oneDNN's recurrent layers need more of a CPU for bf16 than others do
+NO_KERNEL = "This CPU cannot compute a layer of the model in this learner.precision; fp32 works everywhere."
+
 
 def key_paths(value: object, path: str = "") -> Iterator[str]:
     """Yield every key of a config by its dotted path, without Hydra's own."""
@@ -133,7 +136,9 @@ def _part_at(config: Mapping[str, object], keys: Sequence[str]) -> Mapping[str, 
 
 def fault(error: BaseException) -> str:
     """Return the message of a constructor that failed. For a bug, and in the user's own code, it names the line."""
-    message = _first_line(str(error))
+    message = say(error)
+    if message == NO_KERNEL:
+        return message
     own = own_place(error)
     if isinstance(error, ValueError | TypeError | AssertionError) and message:
         return message + own
@@ -141,6 +146,14 @@ def fault(error: BaseException) -> str:
     ours = [frame for frame in frames if "site-packages" not in frame.filename] or frames
     place = f" ({Path(ours[-1].filename).name}, line {ours[-1].lineno})" if ours else ""
     return f"{type(error).__name__}: {message}{own or place}"
+
+
+def say(error: BaseException) -> str:
+    """Return the first line of an exception's message, or its class; our own words where torch's help nobody."""
+    message = _first_line(str(error))
+    if isinstance(error, RuntimeError) and "could not create a primitive" in message:
+        return NO_KERNEL
+    return message or type(error).__name__
 
 
 def own_place(error: BaseException) -> str:

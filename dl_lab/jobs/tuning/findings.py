@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from dl_lab.configs.explain import say
 from dl_lab.jobs.tuning.candidates import Setting
 from dl_lab.jobs.tuning.rounds import CONTROL, LEAST_ROUNDS, Rounds
 
@@ -83,7 +84,7 @@ class Found:
 
 def note(row: Row, error: Exception) -> None:
     """Record why a setting was not measured."""
-    row.problem = str(error).partition("\n")[0] or type(error).__name__
+    row.problem = say(error)
 
 
 def fill(found: Found, rows: Mapping[str, Row], rounds: Rounds, keep: Sequence[str] | None = None) -> None:

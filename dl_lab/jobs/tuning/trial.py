@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkProcess
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+from dl_lab.configs.explain import say
 from dl_lab.jobs.tuning.candidates import Facts
 
 if TYPE_CHECKING:
@@ -232,7 +233,7 @@ def _serve(pipe: Connection, config: Mapping[str, Any], threads: int | None) -> 
         pass
     except BaseException as error:
         with contextlib.suppress(OSError):
-            pipe.send(TrialFailed((str(error).strip() or type(error).__name__).splitlines()[0][:200]))
+            pipe.send(TrialFailed(say(error)[:200]))
     os._exit(0)
 
 
