@@ -36,11 +36,11 @@ class TableCells:
 
     Args:
         table: The table.
-        is_missing: Whether a cell stands for "no value".
+        is_missing: Whether a cell stands for "no value", in a file with a decimal mark.
         decimal: The decimal mark.
     """
 
-    def __init__(self, table: Table, is_missing: Callable[[str], bool], decimal: str) -> None:
+    def __init__(self, table: Table, is_missing: Callable[[str, str], bool], decimal: str) -> None:
         self.table = table
         self.is_missing = is_missing
         self.decimal = decimal
@@ -55,7 +55,7 @@ class TableCells:
         if name not in self._columns:
             place = self.table.place(name)
             texts = [row.cells[place] for row in self.table.rows]
-            marks = {text for text in set(texts) if self.is_missing(text)}
+            marks = {text for text in set(texts) if self.is_missing(text, self.decimal)}
             missing = np.fromiter((text in marks for text in texts), dtype=bool, count=len(texts))
             values = np.full(len(texts), np.nan)
             found = read_all([text for text in texts if text not in marks], self.decimal)

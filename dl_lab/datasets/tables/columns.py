@@ -13,6 +13,7 @@ import numpy as np
 
 from dl_lab.datasets.delimited import NO_VALUE, Table
 from dl_lab.datasets.markers import find_marker
+from dl_lab.datasets.numerals import number_of
 from dl_lab.datasets.tables.cells import Cells, TableCells
 from dl_lab.types import UserError
 
@@ -43,14 +44,14 @@ class Columns:
     missing: Sequence[str | float] = ()
     markers: Literal["refuse", "keep"] = "refuse"
 
-    def is_missing(self, cell: str) -> bool:
-        """Return whether a cell stands for "no value"."""
+    def is_missing(self, cell: str, decimal: str) -> bool:
+        """Return whether a cell stands for "no value", in a file with this decimal mark."""
         if cell.lower() in NO_VALUE or cell in self._missing_words:
             return True
         if not self._missing_numbers:
             return False
         try:
-            return float(cell.replace(",", ".")) in self._missing_numbers
+            return number_of(cell, decimal) in self._missing_numbers
         except ValueError:
             return False
 

@@ -228,6 +228,9 @@ def test_a_missing_number_may_be_written_with_a_decimal_mark(write):
     path = write(HEADER + "\n".join(["-999.0,1,2.5", "-999.00,1,3.5", *ROWS]) + "\n")
     dataset = load(path, "dataset.columns.missing=[-999]", "dataset/rows=in_order", target="y")
     assert "2 missing" in dataset.about[1]
+    thousands = write(HEADER + "\n".join(['"1,000",1,2.5', *ROWS]) + "\n")
+    with pytest.raises(UserError, match="'1,000' has a comma"):  # it is not the 1 that is named
+        load(thousands, "dataset.columns.missing=[1]", target="y")
 
 
 def test_markers_and_words_may_be_named(write):
