@@ -94,6 +94,7 @@ HARMLESS = (
     "dataset.test_set",
     "trainer.device",
     "procedure.clock",
+    "procedure.cost.clock",
     "logger",
 )
 

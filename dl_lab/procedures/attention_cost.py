@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -190,6 +192,8 @@ class AttentionCost(Procedure):
 
 def measure_seconds(attend: Attend, seconds: float, clock: Clock = "wall") -> float:
     """Measure the median time of a call over at least `seconds` of calls, with torch's present number of threads."""
+    # torch.utils.benchmark imports the builder of C++ extensions. It warns on a machine with nvcc but without a GPU.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     from torch.utils.benchmark import Timer
     from torch.utils.benchmark.utils.timer import timer as wall  # waits for the GPU, if there is one
 
@@ -207,6 +211,8 @@ def measure_peak_bytes(attend: Attend, device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device) - before
     from torch.profiler import ProfilerActivity, profile
 
+    # With torch 2.14 the profiler's library writes to the terminal at each start and stop, whatever its level but 6.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
         attend()
     recorded = profiler.profiler

@@ -9,7 +9,16 @@ from typing import Any
 from dl_lab.configs import catalogue
 
 # Overrides that leave an experiment what it is. The label of a row tells the data set.
-SAME_EXPERIMENT = ("experiment=", "dataset=", "threads=", "seed=", "dataset.test_set=", "procedure.clock=", "callbacks")
+SAME_EXPERIMENT = (
+    "experiment=",
+    "dataset=",
+    "threads=",
+    "seed=",
+    "dataset.test_set=",
+    "procedure.clock=",
+    "procedure.cost.clock=",
+    "callbacks",
+)
 FEW_ITEMS = ("medmnist_subset", "21 of 13,100 clips")  # 94 images to test; 16 clips to train on
 MARGIN = 0.02  # a score this close to that of a guess is at chance
 GUESSES = {"roc_auc": 0.5, "r2": 0.0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import time
 from functools import partial
 
@@ -101,6 +102,17 @@ def test_cost_leaves_tables_and_metrics(execute):
     assert metrics["memory_slope/dim_8/softmax"] > metrics["memory_slope/dim_8/elu"]
     assert (folder / "figures" / "attention_time_dim_8.png").exists()
     assert all(float(row["seconds"]) > 0 for row in rows_of(folder, "attention_time_dim_8"))
+
+
+def test_the_tools_of_torch_write_no_log_of_their_own(lab, tmp_path):
+    compiler = tmp_path / "bin" / "nvcc"  # a node of a cluster often has CUDA's compiler, but no GPU
+    compiler.parent.mkdir()
+    compiler.touch(0o755)
+    path = f"{compiler.parent}{os.pathsep}{os.environ['PATH']}"
+    done = lab("experiment=attention_cost_causal", "profile=smoke", "logger=none", env={"PATH": path})
+    assert done.returncode == 0
+    for word in ("profiler", "DeviceProperties", "CUDA_HOME"):
+        assert word not in done.stdout + done.stderr
 
 
 def test_the_lab_joins_error_and_cost(execute):
