@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import gc
 import importlib
+import logging
 import sys
 from collections.abc import Iterator
 
@@ -27,6 +28,12 @@ def torch() -> None:
     with without_collections():
         importlib.import_module("torch")
     keep_freed_memory()
+    logging.getLogger("torch.utils.cpp_extension").addFilter(_says_more_than_that_no_gpu_is_here)
+
+
+def _says_more_than_that_no_gpu_is_here(record: logging.LogRecord) -> bool:
+    """Leave out a warning of torch's compiler and timer: a machine has `nvcc` and no GPU. `Device cpu` says that."""
+    return not str(record.msg).startswith("No CUDA runtime is found")
 
 
 @contextlib.contextmanager

@@ -304,7 +304,11 @@ class Composer:
         close = difflib.get_close_matches(last, flat, n=1, cutoff=0.85)
         if close and close[0] not in siblings:  # `dataset.split_seed` for `dataset.splits.seed`
             return f"{wrong} Did you mean {flat[close[0]]}?"
-        near = did_you_mean(last, siblings).replace("mean ", f"mean {parent}.") or self._options_with(parent, last)
+        near = did_you_mean(last, siblings).replace("mean ", f"mean {parent}.")
+        if not near:
+            elsewhere = [path for path in known if path.endswith(f".{last}")]  # `trainer.lr` for `optimizer.lr`
+            near = self._options_with(parent, last)
+            near += f" Did you mean {min(elsewhere, key=len)}?" if elsewhere else ""
         return f"{wrong}{near}\n{to_list(f'keys of {parent}', siblings)}"
 
     def _known_keys(self, overrides: Sequence[str]) -> list[str] | None:

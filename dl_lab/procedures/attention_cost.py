@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import time
@@ -192,8 +191,6 @@ class AttentionCost(Procedure):
 
 def measure_seconds(attend: Attend, seconds: float, clock: Clock = "wall") -> float:
     """Measure the median time of a call over at least `seconds` of calls, with torch's present number of threads."""
-    # torch.utils.benchmark imports the builder of C++ extensions. It warns on a machine with nvcc but without a GPU.
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     from torch.utils.benchmark import Timer
     from torch.utils.benchmark.utils.timer import timer as wall  # waits for the GPU, if there is one
 
