@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from dl_lab.datasets.delimited import NO_VALUE, delimiter_of, quote
+from dl_lab.datasets.series.times import check_time_format
 from dl_lab.types import UserError
 
 Repair = Literal["sort", "duplicates", "gaps", "missing", "non_numeric", "constant", "markers"]
@@ -58,6 +59,7 @@ class Layout:
             raise UserError(f"{key}.columns is empty: name at least one column to read.")
         if not self.time_columns:
             raise UserError(f"{key}.time_columns is empty: name the column that holds the time.")
+        check_time_format(self.time_format, f"{key}.time_format")
         if self.decimal not in (".", ","):
             raise UserError(f"{key}.decimal: {self.decimal!r} is no decimal mark; use {quote(f'{key}.decimal', ',')}.")
         if delimiter_of(self.delimiter, f"{key}.delimiter") == self.decimal:

@@ -22,17 +22,10 @@ from dl_lab.datasets.delimited import (
     read_text,
 )
 from dl_lab.datasets.markers import find_marker
-from dl_lab.datasets.numerals import OtherWriting, number_of
+from dl_lab.datasets.numerals import OtherWriting, number_of, read_all
 from dl_lab.datasets.series.layout import Layout
+from dl_lab.datasets.series.times import explain_time, time_reader
 from dl_lab.types import UserError
-
-LIKELY_TIMES = (
-    "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M", "%Y-%m-%d", "%d/%m/%Y %H:%M:%S",
-    "%d/%m/%Y %H:%M", "%d/%m/%Y %H.%M.%S", "%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%m/%d/%Y %H:%M:%S", "%m/%d/%Y %H:%M",
-    "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d", "%Y%m%d",
-    "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%MZ", "%Y-%m-%d %H:%M:%S.%f", "%Y-%m-%dT%H:%M:%S.%f", "%Y-%m-%dT%H:%M:%S.%fZ",
-    "%m/%d/%Y %I:%M:%S %p", "%m/%d/%Y %I:%M %p", "%d/%m/%Y %I:%M:%S %p", "%d/%m/%Y %I:%M %p",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -141,6 +134,7 @@ class _Reader:
         """Return the times, the cells of the features, the line of each row, and the number of blank rows."""
         time_places = [table.place(name) for name in self.layout.time_columns]
         value_places = [table.place(name) for name in self.layout.columns]
+        read_time = time_reader(self.layout.time_format)
         times: list[datetime] = []
         cells: list[list[str]] = []
         lines: list[int] = []
@@ -151,9 +145,10 @@ class _Reader:
                 continue
             stamp = " ".join(row.cells[i].strip() for i in time_places)
             try:
-                time = datetime.strptime(stamp, self.layout.time_format)
+                time = read_time(stamp)
             except ValueError:
-                raise UserError(self._explain_time(stamp, row.line)) from None
+                wrong = explain_time(stamp, self.layout.time_format, f"{self.key}.time_format")
+                raise UserError(f"{self.where}, line {row.line}: {wrong}") from None
             if time.tzinfo is not None:
                 raise UserError(
                     f"{self.where}, line {row.line}: {stamp!r} names a time zone. Write all times in one zone,"
@@ -170,35 +165,28 @@ class _Reader:
             raise UserError(f"{self.where} has no rows below its header.")
         return np.array(times, dtype="datetime64[s]"), cells, np.array(lines), n_blank
 
-    def _explain_time(self, stamp: str, line: int) -> str:
-        words = f"{self.where}, line {line}: {stamp!r} is no time like {self.layout.time_format}."
-        for pattern in LIKELY_TIMES:
-            try:
-                datetime.strptime(stamp, pattern)
-            except ValueError:
-                continue
-            return f"{words} It looks like {quote(f'{self.key}.time_format', pattern)}."
-        return words
-
     def _read_numbers(self, cells: list[list[str]], lines: np.ndarray) -> tuple[np.ndarray, int]:
         """Return the values with NaN for missing ones, and the number of cells that are no numbers."""
         numbers, words = self.layout.markers()
         values = np.full((len(cells), len(self.layout.columns)), np.nan)
-        n_wrong = 0
-        for i, row in enumerate(cells):
-            for j, cell in enumerate(row):
-                if cell.lower() in words:
-                    continue
+        wrong: dict[tuple[int, int], ValueError] = {}
+        for j, column in enumerate(zip(*cells, strict=True)):
+            known = [i for i, cell in enumerate(column) if cell.lower() not in words]
+            read = read_all([column[i] for i in known], self.layout.decimal)
+            if read is not None:
+                values[known, j] = read
+                continue
+            for i in known:
                 try:
-                    values[i, j] = number_of(cell, self.layout.decimal)
+                    values[i, j] = number_of(column[i], self.layout.decimal)
                 except ValueError as error:
-                    if "non_numeric" not in self.layout.repair:
-                        column = self.layout.columns[j]
-                        raise UserError(self._explain_number(cell, error, int(lines[i]), column)) from None
-                    n_wrong += 1
+                    wrong[i, j] = error
+        if wrong and "non_numeric" not in self.layout.repair:
+            i, j = min(wrong)
+            raise UserError(self._explain_number(cells[i][j], wrong[i, j], int(lines[i]), self.layout.columns[j]))
         for number in numbers:
             values[values == number] = np.nan
-        return values, n_wrong
+        return values, len(wrong)
 
     def _explain_number(self, cell: str, error: ValueError, line: int, column: str) -> str:
         words = f"{self.where}, line {line}, column {column}: {error}."

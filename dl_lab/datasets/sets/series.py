@@ -15,11 +15,12 @@ import torch
 from dl_lab.datasets.batches import Loading, fingerprint
 from dl_lab.datasets.dataset import Dataset
 from dl_lab.datasets.delimited import Table, find_delimiter, parse_table, quote, read_text
-from dl_lab.datasets.numerals import OtherWriting, number_of
+from dl_lab.datasets.numerals import OtherWriting, number_of, read_all
 from dl_lab.datasets.series.content import SeriesContent
 from dl_lab.datasets.series.layout import Layout
 from dl_lab.datasets.series.scaler import Scaler, Scaling
-from dl_lab.datasets.series.tables import LIKELY_TIMES, read_series
+from dl_lab.datasets.series.tables import read_series
+from dl_lab.datasets.series.times import LIKELY_TIMES, check_time_format, explain_time, is_time, time_reader
 from dl_lab.datasets.series.windows import ends_of_parts, forecast_splits
 from dl_lab.datasets.sets.air_quality import generate_series
 from dl_lab.datasets.storage import Storage
@@ -146,6 +147,8 @@ def _look(stamp: Stamp, settings: tuple[tuple[str, Any], ...]) -> FoundLayout:
     """
     given = dict(settings)
     path = Path(stamp.path)
+    if given.get("time_format"):
+        check_time_format(given["time_format"], "dataset.layout.time_format")
     encoding = given.get("encoding", "utf-8")
     text = read_text(path, encoding, "dataset.layout.encoding")
     delimiter = given.get("delimiter") or find_delimiter(text, str(path), "dataset.layout")
@@ -170,7 +173,7 @@ def _find_time_columns(table: Table) -> tuple[str, ...]:
     """Find the first column whose first cell is a time, or the first two columns where they hold date and time."""
     first = [cell.strip() for cell in table.rows[0].cells]
     for name, cell in zip(table.header, first, strict=True):
-        if any(_is_time(cell, pattern) for pattern in LIKELY_TIMES) and not cell.isdigit():
+        if any(is_time(cell, pattern) for pattern in LIKELY_TIMES) and not cell.isdigit():
             if len(first) > 1 and name == table.header[0] and _is_daytime(first[1]):
                 return table.header[:2]
             return (name,)
@@ -180,16 +183,8 @@ def _find_time_columns(table: Table) -> tuple[str, ...]:
     )
 
 
-def _is_time(cell: str, pattern: str) -> bool:
-    try:
-        datetime.strptime(cell, pattern)
-    except ValueError:
-        return False
-    return True
-
-
 def _is_daytime(cell: str) -> bool:
-    return any(_is_time(cell, pattern) for pattern in ("%H:%M:%S", "%H:%M", "%H.%M.%S", "%H.%M"))
+    return any(is_time(cell, pattern) for pattern in ("%H:%M:%S", "%H:%M", "%H.%M.%S", "%H.%M"))
 
 
 def _join_times(table: Table, time_columns: Sequence[str]) -> list[str]:
@@ -204,7 +199,7 @@ def _find_time_format(table: Table, stamps: Sequence[str], time_columns: Sequenc
     Raises:
         UserError: No format fits all times, or two formats do: day and month may be exchanged.
     """
-    fitting = [pattern for pattern in LIKELY_TIMES if all(_is_time(stamp, pattern) for stamp in stamps)]
+    fitting = [pattern for pattern in LIKELY_TIMES if all(is_time(stamp, pattern) for stamp in stamps)]
     if len(fitting) > 1:
         raise UserError(
             f"{table.where}: {stamps[0]!r} may be {' or '.join(fitting)}. Name the format:"
@@ -212,24 +207,28 @@ def _find_time_format(table: Table, stamps: Sequence[str], time_columns: Sequenc
         )
     if fitting:
         return fitting[0]
-    counts = {pattern: sum(_is_time(stamp, pattern) for stamp in stamps) for pattern in LIKELY_TIMES}
+    counts = {pattern: sum(is_time(stamp, pattern) for stamp in stamps) for pattern in LIKELY_TIMES}
     best = max(counts, key=counts.__getitem__)
     if not counts[best]:
         raise UserError(
             f"{table.where}, line {table.rows[0].line}: {stamps[0]!r} in {' and '.join(time_columns)} is no time in a"
             f" known format. Name its format: {quote('dataset.layout.time_format', '%d %b %Y')}."
         )
-    wrong = next(i for i, stamp in enumerate(stamps) if not _is_time(stamp, best))
+    wrong = next(i for i, stamp in enumerate(stamps) if not is_time(stamp, best))
     raise UserError(f"{table.where}, line {table.rows[wrong].line}: {stamps[wrong]!r} is no time like {best}.")
 
 
 def _find_step(table: Table, stamps: Sequence[str], time_format: str) -> int:
     """Find the most common distance of two rows, in minutes."""
-    try:
-        times = np.array([datetime.strptime(stamp, time_format) for stamp in stamps], dtype="datetime64[s]")
-    except ValueError as error:
-        raise UserError(f"{table.where}: {error} (dataset.layout.time_format).") from error
-    apart = np.diff(np.unique(times)).astype(int)
+    read_time = time_reader(time_format)
+    times: list[datetime] = []
+    for row, stamp in zip(table.rows, stamps, strict=True):
+        try:
+            times.append(read_time(stamp))
+        except ValueError:
+            wrong = explain_time(stamp, time_format, "dataset.layout.time_format")
+            raise UserError(f"{table.where}, line {row.line}: {wrong}") from None
+    apart = np.diff(np.unique(np.array(times, dtype="datetime64[s]"))).astype(int)
     if not len(apart):
         raise UserError(f"{table.where} has one time only: nothing can be forecast.")
     seconds = Counter(apart.tolist()).most_common(1)[0][0]
@@ -248,8 +247,9 @@ def _find_number_columns(table: Table, time_columns: Sequence[str], given: Mappi
             continue
         cells = [row.cells[place].strip() for row in table.rows]
         known = [cell for cell in cells if cell.lower() not in words]
-        n_numbers = sum(_is_number(cell, decimal) for cell in known)
-        if known and n_numbers >= 0.5 * len(known):
+        if not known:
+            continue
+        if read_all(known, decimal) is not None or sum(_is_number(cell, decimal) for cell in known) >= 0.5 * len(known):
             columns.append(name)
     if not columns:
         raise UserError(

@@ -117,6 +117,18 @@ def test_faults_are_one_sentence(write, kind):
     assert path in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("time_format", "message"),
+    [
+        ("%d", r"line 2: '2022-01-\d\d' is no time like %d\. It looks like 'dataset.layout.time_format=\"%Y-%m-%d\"'"),
+        ("%Y %Y", r"dataset.layout.time_format: '%Y %Y' is no format of times: it has a code twice"),
+    ],
+)
+def test_a_wrong_format_of_times_is_one_sentence(write, time_format, message):
+    with pytest.raises(UserError, match=message):
+        compose(write(text_of(iso)), f"dataset.layout.time_format='{time_format}'")
+
+
 @pytest.mark.data_file("Series", kind="45 %, $5, 1 234 in a column", loader="series, predict", outcome="refused")
 @pytest.mark.parametrize("form", ["{}%", "${}", '"1,{:03d},000"', "1 {:03d}"])
 def test_a_column_of_numbers_in_another_writing_is_not_left_out(write, form):
