@@ -81,6 +81,38 @@ def test_the_status_says_what_the_tables_say(pages, monkeypatch):
     assert pages.status("experiment=food_resnet50") == "not measured, for want of ImageNet weights"
 
 
+def test_the_status_of_a_sweep_counts_its_measured_jobs(pages, monkeypatch):
+    """Rows at other settings, of cut trainings and of another experiment do not count; own values need no override."""
+    sweeps, results = importlib.import_module("sweep_results"), importlib.import_module("result_pages")
+    both = [("val/loss", "0.3"), ("test/pca_64", "0.1"), ("test/loss", "0.2")]
+
+    def measured(*runs):
+        recorded = []
+        for experiment, words, data, epochs, rows in runs:
+            command = f"dl-lab threads=1 experiment={experiment} {words}".strip()
+            shared = {"command": command, "experiment": experiment, "data": data, "epochs": epochs}
+            recorded.append([{**shared, "metric": metric, "measured": value} for metric, value in rows])
+        monkeypatch.setattr(results, "runs", lambda path: recorded if path.stem == "series" else [])
+        sweeps._measured.cache_clear()
+        return pages.status("-m sweep=vae_lr")
+
+    full, other = "mnist (full)", [("test/loss", "0.4")]
+    assert measured(("mnist_vae", "", full, "30", both)) == "1 of 3 jobs measured: test/loss 0.2 (`lr=0.001`)"
+    assert measured(
+        ("mnist_vae", "seed=1", full, "30", both),
+        ("mnist_vae", "optimizer.lr=0.001", full, "30", other),
+        ("mnist_vae", "optimizer.lr=3e-3", full, "30", other),
+        ("mnist_vae", "optimizer.lr=3e-4", full, "2", other),
+        ("mnist_vae", "optimizer.lr=0.1", full, "30", other),
+        ("mnist_conv_vae", "optimizer.lr=3e-4", full, "30", other),
+    ) == ("2 of 3 jobs measured: test/loss from 0.3 (`lr=0.001`) to 0.4 (`lr=0.003`)")
+    assert measured(("mnist_vae", "", "mnist (copy: JPEG copy)", "30", both)).startswith(
+        "1 of 3 jobs measured on a JPEG"
+    )
+    assert measured().startswith("its experiment: ")
+    sweeps._measured.cache_clear()
+
+
 def test_the_notebooks_are_five_and_keep_no_output():
     assert len(NOTEBOOKS) == 5
     for path in NOTEBOOKS:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import result_pages
+import sweep_results
 import yaml
 from result_pages import Result
 from sources import ROOT
@@ -70,6 +71,8 @@ def status(words: str) -> str:
     changed = [word for word in words.split() if not word.startswith(("-m", "experiment=", "sweep="))]
     if changed:
         return "runs; a variant without a published figure"
+    if "sweep=" in words and (measured := sweep_results.status(words.partition("sweep=")[2])):
+        return measured
     found = [(name, *_one(name, best_result(name))) for name in experiments_of(words)]
     if len(found) == 1:
         ((_, kind, detail),) = found

@@ -33,6 +33,12 @@ def runs(path: Path) -> list[list[Row]]:
     return list(found.values())
 
 
+def worth_of(data: str) -> str:
+    """How much of the official data a row saw: "full", "copy", "part" or "generated"; "" for no data."""
+    label = data.partition("(")[2].partition(")")[0].partition(":")
+    return "copy" if label[2].strip() == "JPEG copy" else label[0]
+
+
 @dataclass(frozen=True)
 class Result:
     """What one experiment measured at its own settings, over its seeds.
@@ -56,8 +62,7 @@ class Result:
     @property
     def worth(self) -> str:
         """How much of the official data: "full", "copy", "part" or "generated"; "" for an experiment without data."""
-        label = self.data.partition("(")[2].partition(")")[0].partition(":")
-        return "copy" if label[2].strip() == "JPEG copy" else label[0]
+        return worth_of(self.data)
 
     def mean(self, metric: str) -> float:
         """Return the mean over the seeds."""
