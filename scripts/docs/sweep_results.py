@@ -36,8 +36,8 @@ def status(name: str) -> str:
     scores = [(_mean(rows, metric), _label(job, varying)) for job, rows in found]
     (low, worst), (high, best) = min(scores), max(scores)
     if len(found) == 1:
-        return f"{words}: {metric} {result_pages.number(low)} ({worst})"
-    return f"{words}: {metric} from {result_pages.number(low)} ({worst}) to {result_pages.number(high)} ({best})"
+        return f"{words}: {metric} {result_pages.spread([low])} ({worst})"
+    return f"{words}: {metric} from {result_pages.spread([low])} ({worst}) to {result_pages.spread([high])} ({best})"
 
 
 @functools.cache
