@@ -54,10 +54,12 @@ RUNNING = "train/running_accuracy"  # what a loop prints while it trains
 
 def record(folder: Path, metrics: list[str]) -> list[dict[str, Any]]:
     """The rows of one finished run: the metrics asked for, else those with a published figure and test/*, else all."""
-    summary, environment = (json.loads((folder / f"{name}.json").read_text()) for name in ("summary", "env"))
+    if not (folder / "status.json").exists():
+        raise SystemExit(f"{folder} is no run folder.")
     status = json.loads((folder / "status.json").read_text())
     if status["state"] != "done":
         raise SystemExit(f"{folder} is {status['state']}, not done: nothing recorded.")
+    summary, environment = (json.loads((folder / f"{name}.json").read_text()) for name in ("summary", "env"))
     config = yaml.safe_load((folder / "config.yaml").read_text())
     command = _command(folder, environment["command"])
     dataset = (summary.get("dataset") or {}).get("name", "")

@@ -117,6 +117,14 @@ def test_the_readme_shows_no_cut_training_and_none_at_chance(script):
             assert not rules.at_chance(data, {metric: float(measured["measured"])})
 
 
+def test_only_a_finished_run_is_recorded(script, tmp_path):
+    with pytest.raises(SystemExit, match="is no run folder"):
+        script("results").record(tmp_path, [])
+    (tmp_path / "status.json").write_text(json.dumps({"state": "running"}))
+    with pytest.raises(SystemExit, match="is running, not done: nothing recorded"):
+        script("results").record(tmp_path, [])
+
+
 def test_a_repeated_seed_replaces_the_older_row(script, tmp_path):
     results = script("results")
     path = tmp_path / "area.csv"
