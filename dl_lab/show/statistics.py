@@ -209,15 +209,21 @@ def holm(values: Sequence[float | None]) -> list[float | None]:
     return corrected
 
 
-def decimals(spreads: Sequence[float | None], most: int = 6) -> int:
+def decimals(spreads: Sequence[float | None], means: Sequence[float] = (), most: int = 6) -> int:
     """Return the number of decimals for a column of means: two digits of the median deviation.
 
     Args:
-        spreads: The standard deviations; None and 0 do not count. Without any, the answer is 4.
+        spreads: The standard deviations; None and 0 do not count.
+        means: Without a deviation they decide: four decimals, or four digits where the median is below 0.01.
         most: The largest answer.
     """
     known = sorted(value for value in spreads if value)
-    if not known:
-        return 4
-    middle = known[(len(known) - 1) // 2]
-    return min(max(1 - math.floor(math.log10(middle)), 0), most)
+    if known:
+        return min(max(1 - _magnitude(known), 0), most)
+    sizes = sorted(abs(value) for value in means if value and math.isfinite(value))
+    return min(max(3 - _magnitude(sizes), 4), most) if sizes and sizes[(len(sizes) - 1) // 2] < 0.01 else 4
+
+
+def _magnitude(ordered: Sequence[float]) -> int:
+    """Return the power of ten of the median, -3 for 0.0036."""
+    return math.floor(math.log10(ordered[(len(ordered) - 1) // 2]))

@@ -122,10 +122,10 @@ def cell(value: object, exact: bool = False) -> str:
 
 
 def number(value: float) -> str:
-    """Write a number with four decimals; with four digits where it is tiny (0.00001234) or large (12345.6789)."""
+    """Write a number with four decimals; with four digits where it is small (0.003587), with six where it is large."""
     if not math.isfinite(value):
         return str(value)
-    if value == 0 or 1e-3 <= abs(value) < 1e3:
+    if value == 0 or 1e-2 <= abs(value) < 1e3:
         return f"{value:.4f}"
     if abs(value) >= 1e3 and float(value).is_integer() and abs(value) < 1e9:
         return f"{value:.0f}"

@@ -11,6 +11,7 @@ from dl_lab.configs import identity
 from dl_lab.configs.parts import trainer_of
 from dl_lab.runs.environment import describe_environment
 from dl_lab.runs.records import smaller_is_better
+from dl_lab.show import tables
 from dl_lab.sweeps import checking, continuation, families, grid, plan, planning, search, session, view
 from dl_lab.sweeps.machinery import Machinery
 from dl_lab.sweeps.options import SweepOptions
@@ -259,6 +260,6 @@ def show_best(console: Console, sweep: plan.Sweep, study: search.Search) -> None
         table.add_column(view.short(key, list(study.space.words)), overflow="fold")
     for trial in best:
         values = [view.round_value(str(trial.params.get(key, ""))) for key in study.space.words]
-        table.add_row(str(trial.number), f"{trial.value:.4f}", *values)
+        table.add_row(str(trial.number), tables.number(trial.value), *values)
     console.print(table)
     console.print(f"The best run: {sweep.folder / jobs[best[0].number].name}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dl_lab.runs.files import read_json
+from dl_lab.show import tables
 from dl_lab.types import Metrics, Pruned, UserError
 
 if TYPE_CHECKING:
@@ -89,6 +90,6 @@ def make_reporter(
         if epoch not in reported:  # a resumed job reported its first epochs before
             trial.report(metrics[objective], epoch)
         if trial.should_prune():
-            raise Pruned(f"after epoch {epoch}, with {objective} {metrics[objective]:.4f}")
+            raise Pruned(f"after epoch {epoch}, with {objective} {tables.number(metrics[objective])}")
 
     return report

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from dl_lab.show import class_plots, image_plots, plots
+from dl_lab.show import class_plots, image_plots, plots, tables
 from dl_lab.training.distributed import world
 from dl_lab.training.learners import GradientLearner
 from dl_lab.training.session import Callback, Session
@@ -127,7 +127,7 @@ def format_metrics(metrics: Metrics, room: int) -> str:
     for name in wanted:
         if name not in metrics:
             continue
-        longer = f"{line}  {name} {metrics[name]:.4f}".lstrip()
+        longer = f"{line}  {name} {tables.number(metrics[name])}".lstrip()
         if len(longer) > room:
             break
         line = longer

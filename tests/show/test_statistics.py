@@ -81,6 +81,14 @@ def test_decimals_show_two_digits_of_the_deviation(spreads, decimals):
     assert statistics.decimals(spreads) == decimals
 
 
+@pytest.mark.parametrize(
+    ("means", "decimals"),
+    [([0.0036, 0.0041, 0.0038], 6), ([0.0000123], 6), ([0.01, 0.97], 4), ([812.0], 4), ([0.0, float("nan")], 4)],
+)
+def test_without_a_deviation_small_means_show_four_digits(means, decimals):
+    assert statistics.decimals([None, 0.0], means) == decimals
+
+
 def test_intervals_stay_within_the_bounds_of_their_metric():
     accuracies = [0.99, 1.0, 0.95]
     found = statistics.spread(accuracies, statistics.scale_of("test/accuracy", accuracies))

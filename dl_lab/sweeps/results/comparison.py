@@ -185,7 +185,8 @@ def _order_metrics(about: Comparison) -> list[str]:
 def _write_metric(groups: Sequence[Group], name: str) -> tuple[list[str], list[str]]:
     """Write a metric of each setting as mean ± deviation, and its interval ("" where there is none)."""
     spreads = [group.spread(name) for group in groups]
-    digits = statistics.decimals([spread.std for spread in spreads if spread])
+    known = [spread for spread in spreads if spread]
+    digits = statistics.decimals([spread.std for spread in known], [spread.mean for spread in known])
     cells = []
     intervals = []
     for group, spread in zip(groups, spreads, strict=True):
@@ -234,7 +235,7 @@ def _write_pairs(about: Comparison) -> list[Row]:
     for pair in about.pairs:
         if pair and pair.low is not None and pair.high is not None:
             widths.append(pair.high - pair.low)
-    digits = statistics.decimals(widths)
+    digits = statistics.decimals(widths, [pair.difference for pair in about.pairs if pair])
     rows: list[Row] = []
     for group, pair, p in zip(about.groups, about.pairs, about.corrected, strict=True):
         if group is about.baseline:

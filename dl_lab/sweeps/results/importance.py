@@ -161,7 +161,7 @@ def as_rows(found: Sequence[Importance]) -> Rows:
         )
     columns = [
         Column("key", priority=0),
-        Column("share", "share of variance", 0),
+        Column("share", priority=0),
         Column("interval", "90 % interval", 1),
         Column("means", "mean by value", 2),
     ]
