@@ -69,7 +69,7 @@ def progress_bar(*columns: ProgressColumn, transient: bool = True, redraw: bool 
     from rich.console import Console
 
     return progress.Progress(
-        progress.TextColumn("{task.description}"),
+        progress.TextColumn("{task.description}", markup=False),
         progress.BarColumn(),
         *columns,
         progress.TimeRemainingColumn(),

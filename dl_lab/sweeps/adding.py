@@ -57,17 +57,17 @@ def add_to_running(
     sweep = planning.merge_known(composer, planned, extend=True, mixed_code=False)
     new = [job for job in sweep.jobs if job.action == "run" and job.id not in ids]
     if not new:
-        console.print(f"The sweep that runs in {folder} has these jobs already.", markup=False, soft_wrap=True)
+        console.print(f"The sweep that runs in {folder} has these jobs already.", soft_wrap=True)
         return True
     check_jobs(machinery, [*new, *sweep.respelt], [job.config for job in new])
     known.take_finished(new, outputs, sweep.code)
     if not _hand_over(planned.sweep, new):
         return False
     jobs = f"{len(new)} job{'s' * (len(new) != 1)}"
-    console.print(f"Added to the sweep that runs in {folder}: {jobs}.", markup=False, soft_wrap=True)
+    console.print(f"Added to the sweep that runs in {folder}: {jobs}.", soft_wrap=True)
     for job in new:
         taken = f"  (taken from {job.taken})" if job.taken else ""
-        console.print(f"  {' '.join(job.overrides)}{taken}", markup=False, soft_wrap=True)
+        console.print(f"  {' '.join(job.overrides)}{taken}", soft_wrap=True)
     console.print("The next free lanes of the sweep run them.")
     return True
 

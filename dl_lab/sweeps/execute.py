@@ -51,7 +51,7 @@ def execute(options: SweepOptions, argv: Sequence[str], machinery: Machinery) ->
 
         return execute_search.execute(composer, options, expanded, argv, machinery)
     keys = expanded.keys()
-    console = Console(highlight=False)
+    console = view.make_console()
     asked = planning.make_request(composer, expanded)
     outputs = Path(asked.first.config["paths"]["output_dir"])
     machinery.settle(expanded.launcher, asked.first.config, start=not options.dry_run)
@@ -78,7 +78,7 @@ def execute(options: SweepOptions, argv: Sequence[str], machinery: Machinery) ->
     if options.dry_run:
         check_here(checked)
         hint = f"Nothing was started. The sweep would be in {sweep.folder}."
-        console.print(hint, markup=False, soft_wrap=True, style="dim")
+        console.print(hint, soft_wrap=True, style="dim")
         return 0
     facts = describe_environment(["dl-lab", "-m", *argv])
     optional = ["optuna"] if expanded.pruner else []

@@ -50,9 +50,7 @@ def execute(
         UserError: The search cannot start.
         Interrupted: The user asked the search to stop.
     """
-    from rich.console import Console
-
-    console = Console(highlight=False)
+    console = view.make_console()
     with search.require_optuna():
         space = parse_space(expanded.ranges)
         probes = space.probes()
@@ -92,12 +90,11 @@ def execute(
         status = session.run(console, machinery.runner(width), sweep, todo, expanded.keys(), facts, trials)
         for reason in dict.fromkeys(trials.refused):
             n_refused = count(trials.refused.count(reason), "trial")
-            console.print(f"{n_refused} had values that give no job: {reason}", markup=False, soft_wrap=True)
+            console.print(f"{n_refused} had values that give no job: {reason}", soft_wrap=True)
         show_best(console, sweep, study)
         if not study.has_values():
             console.print(
                 f"No trial gave a finite {study.objective}: this search has learned nothing.",
-                markup=False,
                 soft_wrap=True,
             )
             return 1

@@ -84,7 +84,7 @@ def _report(console: Console, sweep: plan.Sweep, metric: str) -> None:
     """Say which setting is the best, what is not done, and which commands go on."""
     results = sweep.write_results()
     sentence = " ".join(summarise(sweep.folder, metric))
-    console.print(sentence, markup=False, soft_wrap=not console.is_terminal, style="bold")
+    console.print(sentence, soft_wrap=not console.is_terminal, style="bold")
     folder = shlex.quote(str(sweep.folder))
     names = ("Compare", "Report", "TensorBoard")
     lines = {name: f"dl-lab {name.lower()} {folder}" for name in names}

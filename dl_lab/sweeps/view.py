@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from dl_lab.runs.files import error_line, read_json, read_newest
 from dl_lab.show import tables
@@ -41,6 +41,11 @@ ACTIONS = {"run": "green", "resume": "cyan", "retry": "yellow", "skip": "dim", "
 SHORT = 9  # characters: a shorter value is shown in full
 
 
+def make_console() -> Console:
+    """Return the console of a sweep. It shows values such as `[a,b]` as they are, and folds no line of a log file."""
+    return Console(highlight=False, markup=False, soft_wrap=not sys.stdout.isatty())
+
+
 def show_plan(console: Console, sweep: Sweep, keys: Sequence[str]) -> None:
     """Show the plan as a table: the keys that vary, what will happen to each job and why, how long it should take.
 
@@ -62,12 +67,13 @@ def show_plan(console: Console, sweep: Sweep, keys: Sequence[str]) -> None:
     table.add_column("about", justify="right")
     for job in sweep.jobs:
         values = as_mapping(job.overrides)
-        reason = f"[dim]: {escape(job.reason)}[/]" if job.reason not in ("", "new") else ""
-        action = f"[{ACTIONS[job.action]}]{job.action}[/]{reason}"
+        action = Text(job.action, ACTIONS[job.action])
+        if job.reason not in ("", "new"):
+            action.append(f": {job.reason}", "dim")
         about = "?" if job.action in RUNS else ""
         if job.estimate is not None:
             about = duration(job.estimate)
-        table.add_row(str(job.number), *[escape(values.get(key, "")) for key in keys], action, about)
+        table.add_row(str(job.number), *[values.get(key, "") for key in keys], action, about)
     console.print(table)
     known = [job.estimate for job in sweep.jobs if job.estimate is not None]
     if known:
@@ -76,7 +82,6 @@ def show_plan(console: Console, sweep: Sweep, keys: Sequence[str]) -> None:
         unknown = f" {n_unknown} job{'s' * (not one)} of unknown length {'is' if one else 'are'} not counted."
         console.print(
             f"About {duration(sum(known))} of work, from the throughput of earlier runs.{unknown if n_unknown else ''}",
-            highlight=False,
             soft_wrap=True,
         )
 
@@ -84,7 +89,7 @@ def show_plan(console: Console, sweep: Sweep, keys: Sequence[str]) -> None:
 def show_remarks(console: Console, remarks: Sequence[str]) -> None:
     """Show what the plan does differently from what the words alone say, one sentence each."""
     for remark in remarks:
-        console.print(remark, markup=False, soft_wrap=True)
+        console.print(remark, soft_wrap=True)
 
 
 def show_failures(console: Console, sweep: Sweep, failed: Sequence[Job], keys: Sequence[str]) -> None:
@@ -99,12 +104,13 @@ def show_failures(console: Console, sweep: Sweep, failed: Sequence[Job], keys: S
     if not failed:
         return
     table = Table(title=f"{len(failed)} failed", title_justify="left", title_style="bold red", box=None)
-    for name in ("job", "", "error", "traceback in"):
+    for name in ("job", "", "error"):
         table.add_column(name, overflow="fold")
+    table.add_column("traceback in", no_wrap=True)
     for job in failed:
         folder = sweep.folder / job.name
         error = error_line(read_json(folder / "status.json") or {}) or "killed"
-        table.add_row(str(job.number), label(job, keys), escape(error), f"{job.name}/status.json")
+        table.add_row(str(job.number), label(job, keys), error, f"{job.name}/status.json")
     console.print(table)
 
 
@@ -227,7 +233,7 @@ class View:
 
     def say(self, line: str) -> None:
         """Print a line above the lanes."""
-        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(line, soft_wrap=True)
 
     def observe(self, event: Event, ending: Ending | None = None) -> None:
         """Show an event of the jobs.
@@ -275,32 +281,32 @@ class View:
         """Print the line of a job that ended."""
         self.ended += 1
         took = duration(time.monotonic() - self.started.get(job.number, time.monotonic()))
-        reason = escape(ending.reason)
+        reason = ending.reason
+        style = ""
         if status == 0:
-            mark = "[green]✓[/]"
+            mark = ("✓", "green")
             result = ending.value_of(self.metric)
             self._compare(job, ending.metrics.get(self.metric))
             if self.metric in ending.not_finite:
-                mark = "[yellow]✓[/]"
+                mark = ("✓", "yellow")
                 self.not_finite.append(job.number)
         elif status == Interrupted.exit_code:
-            mark = "[cyan]‖[/]"
+            mark = ("‖", "cyan")
             result = f"interrupted: {reason}" if reason else "interrupted"
         elif status == Pruned.exit_code:
-            mark = "[yellow]✂[/]"
+            mark = ("✂", "yellow")
             result = reason
         else:
-            mark = "[red]✗[/]"
+            mark = ("✗", "red")
             killed = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
-            result = f"[red]{reason or killed}[/]"
-        name = escape(label(job, self.keys))
-        self.console.print(f"{mark} {self.counter} {name}  {result}  {took}", highlight=False)
+            result, style = reason or killed, "red"
+        name = label(job, self.keys)
+        self.console.print(Text.assemble(mark, f" {self.counter} {name}  ", (result, style), f"  {took}"))
 
     def render(self) -> RenderableType:
         """Draw one bar for the sweep, the best job so far, and one line for each lane."""
         from rich.console import Group
         from rich.progress_bar import ProgressBar
-        from rich.text import Text
 
         is_wide = self.console.width >= 110
         size = 24 if is_wide else 10

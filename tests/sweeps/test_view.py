@@ -13,7 +13,7 @@ from dl_lab.sweeps.backends.protocol import Exited, Progress, Started
 from dl_lab.sweeps.endings import Ending
 from dl_lab.sweeps.plan import Job, Sweep
 from dl_lab.sweeps.results.headline import summarise
-from dl_lab.sweeps.view import View, show_plan
+from dl_lab.sweeps.view import View, make_console, show_failures, show_plan
 
 METRIC = "val/accuracy"
 
@@ -110,6 +110,35 @@ def test_a_plan_says_which_jobs_its_estimate_leaves_out(tmp_path, screen):
     assert "2 jobs of unknown length are not counted." in shown
     show_plan(console, Sweep(tmp_path, "k", "c", "c", jobs[:2]), ["seed"])
     assert "unknown length" not in read()
+
+
+def test_values_are_shown_as_they_are_and_a_log_file_has_one_line_for_a_job(tmp_path, capsys, monkeypatch):
+    """rich would take [a,b] for a style and leave it out, take [/c] for its end and fail, and fold at 50 columns."""
+    monkeypatch.setenv("COLUMNS", "50")
+    values = ["[a,b]", "[/c]", "[red]"]
+    jobs = [Job(i, f"{i:08x}", [f"dataset.columns.leave_out={value}"], {}, {}) for i, value in enumerate(values)]
+    sweep = Sweep(tmp_path / "[bold]", "k", "c", "c", jobs)
+    keys = ["dataset.columns.leave_out"]
+    console = make_console()
+    show_plan(console, sweep, keys)
+    plan = capsys.readouterr().out
+    view = View(console, sweep.folder, jobs, keys, METRIC, "max")
+    for one in jobs:
+        view.observe(Exited(one.number, lane=0, status=0), Ending(metrics={METRIC: 0.5}))
+        view.observe(
+            Exited(one.number, lane=0, status=1), Ending(reason="There is no column [/x] in this very long sentence.")
+        )
+    ends = capsys.readouterr().out.splitlines()
+    assert len(ends) == 2 * len(jobs)
+    monkeypatch.setenv("COLUMNS", "100")
+    show_failures(make_console(), sweep, jobs, keys)
+    failures = capsys.readouterr().out
+    for i, value in enumerate(values):
+        assert value in plan
+        assert f"leave_out={value}  val/accuracy 0.5000" in ends[2 * i]
+        assert f"leave_out={value}  There is no column [/x] in this very long sentence." in ends[2 * i + 1]
+        assert f"leave_out={value}" in failures
+        assert f"{jobs[i].name}/status.json" in failures
 
 
 def test_the_newest_value_of_a_file_that_grows(tmp_path):
