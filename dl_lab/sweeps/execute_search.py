@@ -257,6 +257,6 @@ def show_best(console: Console, sweep: plan.Sweep, study: search.Search) -> None
         table.add_column(view.short(key, list(study.space.words)), overflow="fold")
     for trial in best:
         values = [view.round_value(str(trial.params.get(key, ""))) for key in study.space.words]
-        table.add_row(str(trial.number), tables.number(trial.value), *values)
+        table.add_row(str(trial.number), tables.cell(trial.value), *values)
     console.print(table)
     console.print(f"The best run: {sweep.folder / jobs[best[0].number].name}")
