@@ -123,7 +123,7 @@ class GridSearch(Procedure):
         jobs: Number of processes; -1 takes one per core.
     """
 
-    imports = plots.IMPORTS
+    imports = (*plots.IMPORTS, "sklearn.model_selection")
 
     dataset: Dataset
     classifier: TorchClassifier

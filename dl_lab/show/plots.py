@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-IMPORTS = ("matplotlib.backends.backend_agg",)  # a class that draws declares these as its `imports`
+# A class that draws declares these as its `imports`.
+IMPORTS = ("matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg", "matplotlib.figure")
 COLOURS = (  # after Okabe and Ito: the colour-blind can tell them apart, and their lightness differs in grey
     "#0072b2",
     "#d55e00",

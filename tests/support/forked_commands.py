@@ -40,10 +40,12 @@ OF_A_RUN = (
     "dl_lab.__main__",
     "dl_lab.configs.packaged",
     "dl_lab.datasets.sets.digits",
+    "dl_lab.datasets.sets.table",
     "dl_lab.models.mlp",
     "dl_lab.procedures.fit",
     "dl_lab.runs.tensorboard",
     "dl_lab.show.class_plots",
+    "dl_lab.sweeps.execute",
     "dl_lab.sweeps.start",
     "dl_lab.tasks.classification",
     "dl_lab.training.callbacks",
@@ -51,7 +53,12 @@ OF_A_RUN = (
     "dl_lab.training.trainer",
     "hydra._internal.config_loader_impl",
     "matplotlib.backends.backend_agg",
+    "matplotlib.backends.backend_svg",
+    "matplotlib.figure",
     "safetensors.torch",
+    "scipy.special",
+    "tensorboard.compat.proto.event_pb2",
+    "tensorboard.compat.proto.summary_pb2",
 )
 MODULES = [["-m", "dl_lab"], ["-m", "pytest"]]
 OF_PYTEST = ["-W", "ignore:Module already imported"]  # the server has imported what pytest would rewrite
