@@ -8,6 +8,7 @@ import pytest
 
 from dl_lab.runs.files import error_line
 from dl_lab.runs.recorder import not_finite_metrics
+from dl_lab.show import tables
 from dl_lab.sweeps.endings import Ending, read_ending
 from dl_lab.types import Pruned
 
@@ -36,7 +37,7 @@ def test_a_search_continues_after_trials_without_a_value(sweep):
     values = [summary["metrics"]["val/loss"] for summary in swept.summaries]
     assert None in values
     best = min(value for value in values if value is not None)
-    assert f"{best:.4f}" in swept.text
+    assert f" {tables.number(best)} " in swept.text
 
 
 def test_a_search_without_a_single_value_fails(sweep):
