@@ -50,7 +50,7 @@ class AnomalyDetection(WithFit[GradientLearner]):
         season: Rows of one period, for the detector without a model (the change since one period before).
     """
 
-    imports = (*plots.IMPORTS, "sklearn.metrics")
+    imports = plots.IMPORTS
 
     dataset: Dataset
     learner: GradientLearner

@@ -123,7 +123,7 @@ class GridSearch(Procedure):
         jobs: Number of processes; -1 takes one per core.
     """
 
-    imports = (*plots.IMPORTS, "sklearn.model_selection")
+    imports = plots.IMPORTS
 
     dataset: Dataset
     classifier: TorchClassifier

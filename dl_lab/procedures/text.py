@@ -43,7 +43,7 @@ class TextFit(WithFit[GradientLearner]):
         project: Whether to show the trained embedding in TensorBoard's projector.
     """
 
-    imports = (*plots.IMPORTS, "sklearn.metrics")
+    imports = plots.IMPORTS
 
     dataset: Dataset
     learner: GradientLearner

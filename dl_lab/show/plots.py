@@ -9,8 +9,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# A class that draws declares these as its `imports`.
-IMPORTS = ("matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg", "matplotlib.figure")
+IMPORTS = ("matplotlib.backends.backend_agg",)  # a class that draws declares these as its `imports`
 COLOURS = (  # after Okabe and Ito: the colour-blind can tell them apart, and their lightness differs in grey
     "#0072b2",
     "#d55e00",

@@ -119,7 +119,7 @@ class TestReport(Callback):
         ValueError: `mistakes` is negative.
     """
 
-    imports = (*plots.IMPORTS, "sklearn.metrics")
+    imports = plots.IMPORTS
 
     __test__ = False  # pytest must not collect this class
 
