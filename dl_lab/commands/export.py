@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dl_lab.show.options import Parser, add_outputs
+from dl_lab.show.options import Parser, add_outputs, output_file
 from dl_lab.types import UserError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = Parser(prog="dl-lab export", description=summary, epilog=details)
     parser.add_argument("run", metavar="RUN", help="a run's folder, the id at the end of its name, or last")
     parser.add_argument("--format", choices=list(ENDINGS), default="safetensors", help="(%(default)s)")
-    parser.add_argument("--to", type=Path, metavar="FILE", help="what to write (model.* in the run's folder)")
+    parser.add_argument("--to", type=output_file, metavar="FILE", help="what to write (model.* in the run's folder)")
     add_outputs(parser)
     return parser.parse_args(list(argv))
 

@@ -24,7 +24,7 @@ from dl_lab.configs.words import did_you_mean
 from dl_lab.runs.files import as_mapping, read_json, write_atomic
 from dl_lab.runs.find import find_run, state_of, weights_of
 from dl_lab.runs.records import flatten
-from dl_lab.show.options import Parser, add_outputs
+from dl_lab.show.options import Parser, add_outputs, output_file
 from dl_lab.types import Answer, ConfigError, Predictor, UserError, count
 
 
@@ -57,7 +57,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "input", metavar="FILE|TEXT", help="new data, written like what the run learned from; a text in quotes"
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="of the predictor: layout.repair=[sort,gaps]")
-    parser.add_argument("--to", type=Path, metavar="CSV", help="write the rows there, not to the screen")
+    parser.add_argument("--to", type=output_file, metavar="CSV", help="write the rows there, not to the screen")
     add_outputs(parser)
     return parser.parse_intermixed_args(list(argv))
 

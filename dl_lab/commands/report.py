@@ -24,11 +24,15 @@ from dl_lab.types import UserError
 def main(argv: Sequence[str]) -> int:
     """Run `dl-lab report` and return the exit status."""
     options = parse(argv)
-    if options.to is not None and not options.to.is_dir():
-        raise UserError(f"--to {options.to} is not a folder.")
+    if options.to is not None and options.to.exists() and not options.to.is_dir():
+        raise UserError(f"--to {options.to} is a file, not a folder.")
     folder = outcome.find_sweep_or_run(options.name, options.outputs)
     content = _of_sweep(folder, options) if outcome.is_sweep(folder) else _of_run(folder, options)
     target = options.to or folder
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"Cannot make the folder {target}: {error.strerror}.") from error
     for name, text in (("report.html", page_html.html(content)), ("report.md", page.markdown(content))):
         write_atomic(target / name, text)
         print(target / name)
@@ -42,7 +46,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "name", metavar="SWEEP|RUN", help="a folder, the key or id at the end of its name (or its start), or last"
     )
-    parser.add_argument("--to", type=Path, metavar="DIR", help="where to write (the folder itself)")
+    parser.add_argument(
+        "--to", type=Path, metavar="DIR", help="where to write; is made if it is missing (the folder itself)"
+    )
     parser.add_argument("--metric", metavar="VAL", help="of a sweep: the val/* metric that chooses the best")
     parser.add_argument("--baseline", metavar="'model=linear lr=0.01'", help="of a sweep: compare each setting with it")
     parser.add_argument("--on", metavar="METRIC", help="what is compared with the baseline (the first of test/*)")

@@ -38,3 +38,17 @@ def add_outputs(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="the folder in which the runs lie (default: outputs)",
     )
+
+
+def output_file(text: str) -> Path:
+    """Return the path of a file to write: the `type` of an argument.
+
+    Raises:
+        argparse.ArgumentTypeError: The path is a folder, or lies in one that does not exist. No work has begun yet.
+    """
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a folder; name a file")
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} cannot be written: there is no folder {path.parent}")
+    return path

@@ -103,6 +103,16 @@ def test_a_text_model_is_exported_or_leaves_nothing(command, execute, form):
     assert left == {f"model{export.ENDINGS[form]}"}
 
 
+@pytest.mark.parametrize("verb", ["export", "predict"])
+def test_a_file_that_cannot_be_written_is_refused_before_the_work(command, finished, tmp_path, verb):
+    (tmp_path / "folder").mkdir()
+    words = [verb, str(finished), *(["x"] if verb == "predict" else []), "--to"]
+    status, _, error = command(*words, str(tmp_path / "absent" / "a.csv"))
+    assert (status, f"there is no folder {tmp_path / 'absent'}" in error) == (2, True), error
+    status, _, error = command(*words, str(tmp_path / "folder"))
+    assert (status, "folder is a folder; name a file" in error) == (2, True), error
+
+
 def test_an_export_that_fails_leaves_no_file(command, finished, tmp_path, monkeypatch):
     def broken(loaded, inputs, target):
         target.write_text("half")

@@ -74,8 +74,11 @@ def test_an_empty_folder_and_an_unknown_name_are_one_sentence(command, make_swee
     (tmp_path / "empty").mkdir()
     assert "empty is not a run's folder" in command("report", "empty")[2]
     assert "No run 'nothing'" in command("report", "nothing")[2]
-    assert "--to nowhere is not a folder" in command("report", "abcd", "--to", "nowhere")[2]
-    assert command("report", "abcd", "--to", "empty")[0] == 0
+    (tmp_path / "file").touch()
+    assert "--to file is a file, not a folder" in command("report", "abcd", "--to", "file")[2]
+    assert "Cannot make the folder file/in: Not a directory." in command("report", "abcd", "--to", "file/in")[2]
+    assert command("report", "abcd", "--to", "new/folder")[0] == 0
+    assert (tmp_path / "new" / "folder" / "report.html").exists()
 
 
 def texts(element: ElementTree.Element) -> str:
