@@ -8,8 +8,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from dl_lab.configs.arguments import check_call
 from dl_lab.configs.explain import fault, short_path
-from dl_lab.configs.targets import check_call, locate, targets
+from dl_lab.configs.targets import locate, targets
 from dl_lab.types import ConfigError, UserError
 
 

@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 from dl_lab import keys, preload
 from dl_lab.configs import catalogue
+from dl_lab.configs.arguments import check_call, check_type
 from dl_lab.configs.older import upgrade
 from dl_lab.configs.reference import check_reference
-from dl_lab.configs.targets import check_call, check_type, locate, targets
+from dl_lab.configs.targets import locate, targets
 from dl_lab.runs.anchors import refuse_expansion
 from dl_lab.runs.files import as_mapping
 from dl_lab.runs.records import overrides

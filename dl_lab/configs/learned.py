@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from dl_lab.configs.arguments import check_call, check_types
 from dl_lab.configs.build import build
 from dl_lab.configs.targets import locate
 from dl_lab.types import ConfigError, UserError
@@ -33,7 +34,7 @@ def learn(name: str, *, _parent_: DictConfig) -> object:
     if found is None:
         raise ConfigError(f"${{learned:{name}}} stands in no data set that learns anything from its files.")
     node, module = found
-    given = _without_learned(node)
+    given = _without_learned(node, "dataset")
     given.pop("_target_")
     values = locate("dataset", f"{module}.learn")(**given)
     if name not in values:
@@ -63,28 +64,37 @@ def _module(node: object) -> str | None:
     return module.__name__ if module is not None and hasattr(module, "learn") else None
 
 
-def _without_learned(node: DictConfig) -> dict[str, object]:
+def _without_learned(node: DictConfig, path: str) -> dict[str, object]:
     """Return the settings of a data set that its YAML gives, with its parts built.
 
     A part that itself takes a value from the data stays a mapping.
+
+    Raises:
+        ConfigError: A setting has the wrong type. This is found here, because the data set reads its files next.
     """
     from omegaconf import OmegaConf
 
+    target = locate(path, node["_target_"]) if "_target_" in node else None
     given: dict[str, object] = {}
     texts: Any = OmegaConf.to_container(node, resolve=False)
     for key, text in texts.items():
         if isinstance(text, str) and text.startswith("${learned:"):
             continue
         item = node[key]
-        if not OmegaConf.is_config(item):
-            given[key] = item
-        elif _takes_from_data(item):
-            part = _without_learned(item)
+        where = f"{path}.{key}"
+        if OmegaConf.is_config(item) and _takes_from_data(item):
+            part = _without_learned(item, where)
             part.pop("_target_", None)
             given[key] = part
-        else:
-            plain: Any = OmegaConf.to_container(item, resolve=True)
-            given[key] = build({f"dataset.{key}": plain}, f"dataset.{key}") if _is_part(plain) else plain
+            continue
+        plain: Any = OmegaConf.to_container(item, resolve=True) if OmegaConf.is_config(item) else item
+        if _is_part(plain):
+            check_call(where, plain, locate(where, plain["_target_"]))
+            given[key] = build({where: plain}, where)
+            continue
+        if target is not None:
+            check_types(path, {key: plain}, target)
+        given[key] = plain
     return given
 
 

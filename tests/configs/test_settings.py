@@ -8,8 +8,8 @@ from typing import Any, Literal
 import pytest
 
 from dl_lab import configs, keys
-from dl_lab.configs.targets import check_type
-from dl_lab.types import ConfigError
+from dl_lab.configs.arguments import check_type, check_types
+from dl_lab.types import ConfigError, UserError
 
 
 def test_every_setting_has_a_type():
@@ -76,6 +76,61 @@ def test_a_boolean_is_no_number(value, hint, fits):
         return
     with pytest.raises(ConfigError):
         check_type("path", value, hint)
+
+
+@pytest.mark.parametrize(
+    ("value", "hint", "fits"),
+    [
+        ("area", Sequence[str], False),
+        ("area", Sequence[str] | None, False),
+        (["area"], Sequence[str], True),
+        ("area", str | Sequence[str], True),
+        ("auto", Literal["auto"] | Sequence[str], True),
+        ("area", Literal["auto"] | Sequence[str], False),
+        ("area", Any, True),
+    ],
+)
+def test_a_text_is_no_list_of_its_letters(value, hint, fits):
+    if fits:
+        check_type("path", value, hint)
+        return
+    with pytest.raises(ConfigError, match=r"a list of str, such as \[a, b\]"):
+        check_type("path", value, hint)
+
+
+def test_one_type_that_only_the_type_checker_sees_spares_no_other_argument():
+    def part(size: int, order: Unseen = None) -> None:  # noqa: F821 # pyright: ignore[reportUndefinedVariable]
+        """A part of a config."""
+
+    check_types("part", {"size": 1, "order": 2}, part)
+    with pytest.raises(ConfigError, match=r"part\.size: 'a' .str. does not fit; it must be int"):
+        check_types("part", {"size": "a"}, part)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "word", "says"),
+    [
+        ("table", "dataset.target=[a]", r"dataset.target: \['a'\] .list. does not fit; it must be str"),
+        ("table", "dataset.path=5", "dataset.path: 5 .int. does not fit; it must be str"),
+        ("table", "dataset.columns=5", "dataset.columns: 5 .int. does not fit; it must be Columns"),
+        ("table", "dataset.columns.use=a", "dataset.columns.use: 'a' .str. does not fit; it must be a list of str"),
+        ("table", "dataset.format.delimiter=5", "dataset.format.delimiter: 5 .int. does not fit; it must be str"),
+        ("series", "dataset.layout=5", "dataset.layout: 5 .int. does not fit; it must be Layout"),
+        ("series", "dataset.layout.time_format=5", "dataset.layout.time_format: 5 .int. does not fit; it must be str"),
+        ("series", "dataset.targets=a", "dataset.targets: 'a' .str. does not fit; it must be a list of str"),
+        ("text_table", "dataset.text=[a]", r"dataset.text: \['a'\] .list. does not fit; it must be str"),
+        ("audio_folder", "dataset.path=5", "dataset.path: 5 .int. does not fit; it must be str"),
+    ],
+)
+def test_a_setting_of_the_wrong_type_is_found_before_a_file_is_read(composer, dataset, word, says):
+    given = {"dataset.path": "absent.csv"} | ({} if dataset in ("series", "audio_folder") else {"dataset.target": "b"})
+    given = (
+        {"dataset.path": "absent.csv", "dataset.text": "a", "dataset.label": "b"} if dataset == "text_table" else given
+    )
+    key = word.partition("=")[0]
+    words = [f"{name}={value}" for name, value in given.items() if name != key]
+    with pytest.raises(UserError, match=says):
+        composer.compose([f"dataset={dataset}", *words, word])
 
 
 def test_a_wrong_setting_leaves_no_folder(tmp_path, monkeypatch, capsys):

@@ -14,7 +14,8 @@ import pytest
 
 from dl_lab import cli, configs
 from dl_lab.configs import older
-from dl_lab.configs.targets import check_call, locate
+from dl_lab.configs.arguments import check_call
+from dl_lab.configs.targets import locate
 from dl_lab.runs.files import read_json
 from dl_lab.runs.find import state_of
 from dl_lab.runs.formats import FORMAT

@@ -26,7 +26,7 @@ _FIELDS = {"%Y": "year", "%m": "month", "%d": "day", "%H": "hour", "%M": "minute
 def time_reader(time_format: str) -> Callable[[str], datetime]:
     """Return a function from a text to its time, which raises ValueError for a text that is no such time.
 
-    It answers as `datetime.strptime` does. Times of two-digit numbers and a year, the most common ones, take a fifth of
+    It answers as `datetime.strptime` does. Times of two-digit numbers and a year, the most common ones, take half of
     `strptime`'s time.
 
     Args:
