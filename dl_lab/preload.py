@@ -32,7 +32,7 @@ def torch() -> None:
 
 
 def _says_more_than_that_no_gpu_is_here(record: logging.LogRecord) -> bool:
-    """Leave out a warning of torch's compiler and timer: a machine has `nvcc` and no GPU. `Device cpu` says that."""
+    """Return False for torch's warning that a machine with `nvcc` has no GPU. A run's first lines name the device."""
     return not str(record.msg).startswith("No CUDA runtime is found")
 
 

@@ -100,7 +100,7 @@ def _type_hints(target: Callable[..., object]) -> dict[str, object]:
 
 @functools.cache
 def _hints_of(function: Callable[..., object]) -> dict[str, object]:
-    """Return the type of each argument, but of those whose types name what only the type checker sees."""
+    """Return the type of each argument. An argument whose type only the type checker knows is left out."""
     try:
         return typing.get_type_hints(function)
     except NameError:
