@@ -19,7 +19,7 @@ from pathlib import Path
 
 from dl_lab import commands, keys
 from dl_lab.configs import catalogue
-from dl_lab.runs.find import find_runs
+from dl_lab.runs.find import find_runs, short_name
 from dl_lab.show.options import Parser
 from dl_lab.types import UserError
 
@@ -161,11 +161,12 @@ def _experiments() -> list[str]:
 
 
 def _ids(outputs: Path) -> list[str]:
-    return ["last", *(run.name.rpartition("_")[2] for run in find_runs(outputs))]
+    return ["last", *(short_name(run) for run in find_runs(outputs))]
 
 
 def _sweep_keys(outputs: Path) -> list[str]:
-    return [path.parent.name.partition("_")[2] for path in outputs.glob("sweeps/*/*/sweep.yaml")]
+    parents = dict.fromkeys(run.parent for run in find_runs(outputs))
+    return [short_name(folder) for folder in parents if (folder / "sweep.yaml").is_file()]
 
 
 def _outputs(before: Sequence[str]) -> Path:

@@ -14,7 +14,7 @@ from pathlib import Path
 from dl_lab.datasets.contents import MISSING
 from dl_lab.runs import records
 from dl_lab.runs.files import as_mapping, read_json, read_losses, read_records
-from dl_lab.runs.find import find_run
+from dl_lab.runs.find import find_run, short_name
 from dl_lab.runs.records import Record
 from dl_lab.show import tables
 from dl_lab.show.options import Parser, add_outputs
@@ -167,7 +167,7 @@ def _find_first_difference(one: Path, other: Path) -> Pairs:
 def text(one: Path, other: Path, found: Mapping[str, Pairs], width: int) -> list[str]:
     """Return the answer: what differs in words, a table for each part that differs, and which parts are the same."""
     same = [part for part, pairs in found.items() if not pairs]
-    names = [_short(folder) for folder in (one, other)]
+    names = [short_name(folder) for folder in (one, other)]
     lines = tables.wrap(_sentence(found), width, "  ")
     for part, pairs in found.items():
         if not pairs:
@@ -178,10 +178,6 @@ def text(one: Path, other: Path, found: Mapping[str, Pairs], width: int) -> list
             columns.append(Column("difference", priority=1))
         lines += ["", tables.text(columns, rows, width)]
     return [*lines, "", f"The same: {', '.join(same)}."] if same else lines
-
-
-def _short(folder: Path) -> str:
-    return folder.name.rpartition("_")[2] or folder.name
 
 
 def _row(name: str, values: tuple[object, object], names: Sequence[str], part: str) -> dict[str, object]:

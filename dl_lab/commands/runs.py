@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dl_lab.runs import records
-from dl_lab.runs.find import no_runs
+from dl_lab.runs.find import no_runs, short_name
 from dl_lab.runs.records import Record
 from dl_lab.show import tables
 from dl_lab.show.options import Parser
@@ -74,9 +74,9 @@ def short(found: Sequence[Record], sort: str | None) -> tuple[list[Column], list
 
 
 def _sweep(record: Record) -> str:
-    """Return the key of the sweep to which a run belongs; "" for a run of its own."""
+    """Return the short name of the sweep to which a run belongs; "" for a run of its own."""
     parent = record.folder.parent
-    return parent.name.rpartition("_")[2] if (parent / "sweep.yaml").is_file() else ""
+    return short_name(parent) if (parent / "sweep.yaml").is_file() else ""
 
 
 def _title(record: Record) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dl_lab import keys, project
-from dl_lab.configs import catalogue
+from dl_lab.configs import catalogue, unknown_keys
 from dl_lab.configs.explain import explain_value, key_paths, not_an_override, tidy
 from dl_lab.configs.learned import learn
 from dl_lab.configs.resolve import Composed, resolve
@@ -287,29 +287,7 @@ class Composer:
         known = self._known_keys(rest) if len(rest) < len(overrides) else None
         if known is None:
             return wrong + did_you_mean(key, self.group_names())
-        parent, _, last = key.rpartition(".")
-        siblings = []
-        for path in known:
-            above, _, name = path.rpartition(".")
-            if parent and above == parent and not name.startswith("_"):
-                siblings.append(name)
-        if not siblings:
-            return wrong + did_you_mean(key, [*known, *self.group_names()])
-        deeper = [path for path in known if path.startswith(f"{parent}.") and path.endswith(f".{last}")]
-        if deeper:  # `dataset.convert` for `dataset.decoding.convert`
-            return f"{wrong} Did you mean {min(deeper, key=len)}?"
-        flat = {
-            path.removeprefix(f"{parent}.").replace(".", "_"): path for path in known if path.startswith(f"{parent}.")
-        }
-        close = difflib.get_close_matches(last, flat, n=1, cutoff=0.85)
-        if close and close[0] not in siblings:  # `dataset.split_seed` for `dataset.splits.seed`
-            return f"{wrong} Did you mean {flat[close[0]]}?"
-        near = did_you_mean(last, siblings).replace("mean ", f"mean {parent}.")
-        if not near:
-            elsewhere = [path for path in known if path.endswith(f".{last}")]  # `trainer.lr` for `optimizer.lr`
-            near = self._options_with(parent, last)
-            near += f" Did you mean {min(elsewhere, key=len)}?" if elsewhere else ""
-        return f"{wrong}{near}\n{to_list(f'keys of {parent}', siblings)}"
+        return wrong + unknown_keys.explain(key, known, self.group_names(), self.config_dir)
 
     def _known_keys(self, overrides: Sequence[str]) -> list[str] | None:
         """List the keys of the config that these words give; None where the chosen parts cannot be composed.
@@ -321,11 +299,6 @@ class Composer:
             with contextlib.suppress(ConfigError):
                 return [*key_paths(self.load(words))]
         return None
-
-    def _options_with(self, group: str, key: str) -> str:
-        """Say which of the group's options have a key: `momentum` is not one of optimizer=adam."""
-        options = [f"{group}={e.name}" for e in catalogue.entries(group, self.config_dir) if key in e.content]
-        return f" It is a key of {', '.join(options)}." if options else ""
 
 
 def _project_words(overrides: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -19,6 +20,19 @@ from dl_lab.types import UserError
 STALE_SECONDS = 60.0
 STATES = ("queued", "running", "done", "failed", "interrupted", "pruned")
 RESUMABLE = ("interrupted", "killed")
+# The names that dl-lab gives: 14-03-22_1f0c9a2b to a run or a sweep, 3_1f0c9a2b to a job of a sweep.
+GIVEN_NAME = re.compile(r"(?:\d\d-\d\d-\d\d|\d+)_([0-9a-f]{8}(?:-\d+)?)")
+
+
+def short_name(folder: Path) -> str:
+    """Return the name by which a run or a sweep is shown and found.
+
+    Returns:
+        The id (of a sweep: the key) at the end of a name that dl-lab gave; the whole name that a user gave with
+        hydra.run.dir or hydra.sweep.dir.
+    """
+    given = GIVEN_NAME.fullmatch(folder.name)
+    return given[1] if given else folder.name
 
 
 def state_of(folder: Path) -> str:
@@ -100,7 +114,7 @@ def find_run(text: str, outputs: Path) -> Path:
     """Find the run that a text names.
 
     Args:
-        text: The run's folder, the (start of the) id at the end of the folder's name, or "last".
+        text: The run's folder, (the start of) its short name (see `short_name`), or "last".
         outputs: The folder of the runs.
 
     Raises:
@@ -142,19 +156,17 @@ def _find_folder(text: str, outputs: Path) -> Path:
     runs = find_runs(outputs)
     if not runs:
         raise UserError(no_runs(outputs))
-    ids = {run: run.name.rpartition("_")[2] for run in runs}
-    found = [run for run in runs if ids[run] == text] or [run for run in runs if text and ids[run].startswith(text)]
+    names = {run: short_name(run) for run in runs}
+    found = [run for run in runs if names[run] == text] or [run for run in runs if text and names[run].startswith(text)]
     if len(found) == 1:
         return found[0]
     if found:
         more = " ..." if len(found) > 4 else ""
         raise UserError(f"{text!r} fits {len(found)} runs: {', '.join(map(str, found[:4]))}{more}. Give the folder.")
-    sweeps = {run.parent for run in runs if text and run.parent.name.partition("_")[2].startswith(text)}
+    sweeps = {run.parent for run in runs if text and short_name(run.parent).startswith(text)}
     if len(sweeps) == 1:
         raise UserError(f"{text} is a sweep, and no run.{_name_jobs(sweeps.pop())}")
-    raise UserError(
-        f"No run {text!r} under {outputs}: give its folder or the id at the end of its name (see `dl-lab runs`)."
-    )
+    raise UserError(f"No run {text!r} under {outputs}: give its folder, or the name that `dl-lab runs` shows.")
 
 
 def no_runs(outputs: Path) -> str:

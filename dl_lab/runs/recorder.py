@@ -13,6 +13,7 @@ import contextlib
 import io
 import math
 import os
+import shlex
 import socket
 import struct
 import threading
@@ -99,7 +100,10 @@ class Run:
         try:
             folder.mkdir(parents=True, exist_ok=False)
         except FileExistsError:
-            raise UserError(f"{folder} exists already: a run never writes into an older run's folder.") from None
+            message = f"{folder} exists already: a run never writes into an older run's folder."
+            if (folder / "status.json").exists():
+                message += f" To continue that run: dl-lab resume {shlex.quote(str(folder))}"
+            raise UserError(message) from None
         except OSError as error:
             raise UserError(f"Cannot create the run folder {folder}: {error.strerror}.") from error
         run = cls(folder, config, board)

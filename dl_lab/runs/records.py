@@ -14,7 +14,7 @@ from typing import Any
 from dl_lab import keys
 from dl_lab.runs import yaml_text
 from dl_lab.runs.files import as_mapping, error_line, number_or_none, only_numbers, parse_time, read_json, read_records
-from dl_lab.runs.find import find_run, find_runs, is_run, state_of
+from dl_lab.runs.find import find_run, find_runs, is_run, short_name, state_of
 from dl_lab.types import Metrics, UserError
 
 SMALLER_IS_BETTER = (
@@ -76,8 +76,8 @@ class Record:
 
     @property
     def id(self) -> str:
-        """The last part of the folder's name: what `find_run` takes."""
-        return self.folder.name.rpartition("_")[2]
+        """The short name of the folder: what `find_run` takes."""
+        return short_name(self.folder)
 
     @property
     def monitored(self) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from dl_lab import keys
 from dl_lab.configs import catalogue
 from dl_lab.runs import records
+from dl_lab.runs.find import short_name
 from dl_lab.runs.recorder import Run
 from dl_lab.show import tables
 from dl_lab.show.doctor.diagnose import diagnose
@@ -112,13 +113,13 @@ def _doctor_lines(run: Run, width: int) -> list[str]:
         for finding in findings:
             lines += tables.wrap(f"Doctor: {finding.title.lower()}{where}. {finding.seen}", width, indent="  ")
     if lines:
-        lines.append(f"  What to try:  dl-lab doctor {run.folder.name.rpartition('_')[2]}")
+        lines.append(f"  What to try:  dl-lab doctor {short_name(run.folder)}")
     return lines
 
 
 def _handle(folder: Path) -> str:
-    """Return the shortest name by which the verbs find a run: its id below the default folder, else its path."""
-    return folder.name.rpartition("_")[2] if folder.parts[:1] == ("outputs",) else str(folder)
+    """Return what a verb takes for a run: its short name below the default folder, else its path."""
+    return short_name(folder) if folder.parts[:1] == ("outputs",) else str(folder)
 
 
 def _sparklines(run: Run, width: int) -> list[str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dl_lab.runs import records
-from dl_lab.runs.find import find_newest_run, find_run, find_runs, started_of
+from dl_lab.runs.find import find_newest_run, find_run, find_runs, short_name, started_of
 from dl_lab.runs.records import Record
 from dl_lab.sweeps.plan_file import Plan, empty_plan, read_plan
 from dl_lab.sweeps.results.groups import Group, group, write_setting
@@ -128,8 +128,8 @@ def find_sweep(text: str, outputs: Path) -> Path:
     """Find the sweep that a text names.
 
     Args:
-        text: A folder, the (start of the) key at the end of a folder's name, or "last": the sweep whose job started
-            last.
+        text: A folder, (the start of) a folder's short name (see `short_name`), or "last": the sweep whose job
+            started last.
         outputs: The folder of all runs.
 
     Raises:
@@ -146,7 +146,8 @@ def find_sweep(text: str, outputs: Path) -> Path:
         jobs = [run for run in find_runs(outputs) if is_sweep(run.parent)]
         newest = max(jobs, key=lambda run: (started_of(run), run), default=None)
         return newest.parent if newest is not None else folders[-1]
-    found = [folder for folder in folders if folder.name.partition("_")[2].startswith(text)]
+    found = [folder for folder in folders if short_name(folder) == text]
+    found = found or [folder for folder in folders if short_name(folder).startswith(text)]
     if len(found) == 1:
         return found[0]
     if found:
@@ -171,7 +172,7 @@ def find_sweep_or_none(text: str, outputs: Path) -> Path | None:
     if text == "last":
         newest = find_newest_run(outputs)
         return newest.parent if newest is not None and is_sweep(newest.parent) else None
-    names = [path.parent.name.partition("_")[2] for path in outputs.glob("**/sweep.yaml")]
+    names = [short_name(path.parent) for path in outputs.glob("**/sweep.yaml")]
     if Path(text).is_dir() or not any(name.startswith(text) for name in names):
         return None
     return find_sweep(text, outputs)
