@@ -18,6 +18,7 @@ import yaml
 
 from dl_lab import cli, configs
 from dl_lab.commands import train
+from dl_lab.configs import catalogue, unknown_keys
 from dl_lab.sweeps import families, start
 from dl_lab.sweeps.expand import expand
 
@@ -210,6 +211,30 @@ def test_the_site_builds_strictly(site):
     for name in ("index", "concepts", "reference/cli", "reference/configs/model", "results/text", "notebook"):
         text = (site / f"{name}.html").read_text(encoding="utf-8")
         assert "<!-- made:" not in text
+
+
+def test_the_keys_in_the_text_of_a_page_exist():
+    """A key is `dataset.decoding.convert` or the left side of `dataset.decoding.convert=true`."""
+    groups = catalogue.groups()
+    known = set()
+    for group in groups:
+        for entry in catalogue.entries(group):
+            paths = set(unknown_keys.paths_of(entry.content))
+            known |= paths | {f"{group.replace('/', '.')}.{path}" for path in paths}
+    # Keys that no shipped YAML writes: of data sets of one's own, of SLURM, of an experiment's own part.
+    known |= {"dataset.workers", "dataset.noise", "launcher.options.constraint", "procedure.cost.clock"}
+    key = re.compile(
+        rf"(?<![./\w])(?:{'|'.join(group for group in groups if '/' not in group)})(?:\.[a-z_0-9]+)+(?=[=`])"
+    )
+    unknown = {}
+    for page in PAGES:
+        if page.name != "from_lightning.md":  # has Lightning's keys beside ours
+            found = {
+                word for word in key.findall(page.read_text(encoding="utf-8")) if not word.endswith((".py", ".md"))
+            }
+            unknown[page.relative_to(ROOT).as_posix()] = sorted(found - known)
+    assert unknown.pop("docs/index.md") == ["optimizer.learning_rate"], "the typing error that the page shows"
+    assert {page: words for page, words in unknown.items() if words} == {}
 
 
 def test_every_config_key_has_a_meaning(script):

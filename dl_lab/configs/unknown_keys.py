@@ -113,7 +113,7 @@ def _say_parts_with(key: str, groups: Sequence[str], config_dir: str | None) -> 
     found: dict[str, list[str]] = {}
     for group in groups:
         for entry in catalogue.entries(group, config_dir):
-            for path in _paths(entry.content):
+            for path in paths_of(entry.content):
                 if path.rpartition(".")[2] == name:
                     found.setdefault(f"{group}.{path}", []).append(f"{group}={entry.name}")
     said = ""
@@ -123,11 +123,12 @@ def _say_parts_with(key: str, groups: Sequence[str], config_dir: str | None) -> 
     return said
 
 
-def _paths(content: Mapping[str, Any]) -> Iterator[str]:
+def paths_of(content: Mapping[str, Any]) -> Iterator[str]:
+    """List the dotted keys that the content of a YAML has, without those that no user sets (defaults, _target_)."""
     for name, value in content.items():
         if name == "defaults" or str(name).startswith("_"):
             continue
         yield str(name)
         if isinstance(value, Mapping):
-            for path in _paths(value):
+            for path in paths_of(value):
                 yield f"{name}.{path}"
