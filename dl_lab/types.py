@@ -114,8 +114,15 @@ class Ratio:
         return Ratio(self.sum + other.sum, self.count + other.count)
 
     def values(self, name: str) -> Metrics:
-        """Return the mean."""
-        return {name: float(self.sum) / float(self.count)}
+        """Return the mean.
+
+        Raises:
+            UserError: The count is 0.
+        """
+        count = float(self.count)
+        if count == 0:
+            raise UserError(f"{name or 'loss'} is a mean over nothing: the count of its Ratio is 0.")
+        return {name: float(self.sum) / count}
 
 
 @dataclass(slots=True)

@@ -42,7 +42,8 @@ def check_call(path: str, node: Mapping[str, object], target: Callable[..., obje
             )
     missing = [name for name, parameter in parameters.items() if _is_required(parameter) and name not in arguments]
     if missing and not node.get("_partial_") and "_args_" not in node:
-        raise ConfigError(f"{path}: {node['_target_']} needs a value for {', '.join(missing)}.")
+        hint = " To give the function itself: _partial_: true." if inspect.isfunction(target) else ""
+        raise ConfigError(f"{path}: {node['_target_']} needs a value for {', '.join(missing)}.{hint}")
     check_types(path, arguments, target)
 
 

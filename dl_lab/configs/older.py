@@ -205,6 +205,10 @@ REPLACED: dict[str, dict[object, Mapping[str, object]]] = {
     },
     "split": {"drawn": {}, "none": {"held_out": None}},
 }
+# Arguments of a component that have another name now.
+RENAMED: dict[str, Mapping[str, str]] = {
+    "dl_lab.tasks.binary_classification.BinaryClassification": {"objective": "loss"},
+}
 
 
 def find_new_name(dotted: str) -> str | None:
@@ -228,7 +232,8 @@ def upgrade(config: Any) -> Any:
     if not isinstance(target, str):
         return upgraded
     upgraded["_target_"] = find_new_name(target) or target
-    upgraded = {**GAINED.get(target, {}), **upgraded}
+    renamed = RENAMED.get(target, {})
+    upgraded = {**GAINED.get(target, {}), **{renamed.get(key, key): item for key, item in upgraded.items()}}
     if target in GROUPS:
         upgraded = _replace(upgraded)
     for group in GROUPS.get(target, ()):

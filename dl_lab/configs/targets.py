@@ -45,6 +45,7 @@ ALLOWED = (
     "torchmetrics.regression",
     "torchmetrics.segmentation",
     "torchvision.models",
+    "torchvision.ops",
     "torchvision.transforms",
 )
 REFUSED = (  # below an allowed name, but they fetch, read or write files that a config could name

@@ -1,4 +1,4 @@
-"""Single-label classification: cross-entropy, measured by accuracy and balanced accuracy."""
+"""Single-label classification: cross-entropy or another loss, measured by accuracy and balanced accuracy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dl_lab.tasks.inputs import predict, split_labels
+from dl_lab.tasks.losses import Loss, choose_loss, move_loss
 from dl_lab.types import Batch, Confusion, Ratio, Splits, Tally
+
+LossName = Literal["cross_entropy"]
+LOSSES: dict[str, Loss] = {"cross_entropy": F.cross_entropy}
 
 
 class Classification:
@@ -22,29 +26,41 @@ class Classification:
         weight: A factor of each class's loss. "auto" weighs the classes by the inverse of their counts in the training
             split, so that the factors have the mean 1 over its items. The loss is the mean over items of the weighted
             losses.
+        loss: "cross_entropy", or a function of logits (batch, n_classes) and labels (batch,) that returns the mean over
+            the batch, such as `torch.nn.MultiMarginLoss()`.
 
     Raises:
-        ValueError: A factor is negative.
+        ValueError: A factor is negative, the loss cannot be used (see `choose_loss`), or a setting of the cross-entropy
+            stands beside another loss.
     """
 
-    def __init__(self, label_smoothing: float = 0.0, weight: Literal["auto"] | Sequence[float] | None = None) -> None:
+    def __init__(
+        self,
+        label_smoothing: float = 0.0,
+        weight: Literal["auto"] | Sequence[float] | None = None,
+        loss: LossName | Loss = "cross_entropy",
+    ) -> None:
         if isinstance(weight, Sequence) and not isinstance(weight, str) and min(weight, default=-1) < 0:
             raise ValueError(f"weight {list(weight)} must be numbers of at least 0, one for each class")
+        if loss != "cross_entropy" and (label_smoothing or weight is not None):
+            raise ValueError("label_smoothing and weight belong to loss=cross_entropy, and another loss is chosen")
+        self.criterion = choose_loss(loss, LOSSES)
         self.label_smoothing = label_smoothing
         self.weight = weight
         self._weight: Tensor | None = None
 
     def start(self, dataset: Splits, device: torch.device) -> None:
-        """Compute the factors of the classes."""
+        """Compute the factors of the classes, and move the loss to the device."""
+        move_loss(self.criterion, device)
         if self.weight == "auto":
             self._weight = balanced_weights(count_classes(dataset)).to(device)
         elif self.weight is not None:
             self._weight = torch.tensor(list(self.weight), dtype=torch.float32, device=device)
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tally]:
-        """Return the cross-entropy, and the tally of loss and accuracy."""
+        """Return the loss, and the tally of loss and accuracy."""
         logits, y = predict(model, batch)  # (batch, n_classes)
-        loss = self._compute_cross_entropy(logits, y)
+        loss = self._compare(logits, y)
         size = len(y)
         correct = (logits.argmax(dim=1) == y).sum()
         return loss, {"loss": Ratio(loss.detach() * size, size), "accuracy": Ratio(correct, size)}
@@ -52,7 +68,7 @@ class Classification:
     def measure(self, model: nn.Module, batch: Batch) -> Tally:
         """Return the tally of loss, accuracy and confusion matrix."""
         logits, y = predict(model, batch)
-        loss = self._compute_cross_entropy(logits, y)
+        loss = self._compare(logits, y)
         size = len(y)
         predicted = logits.argmax(dim=1)
         n_classes = logits.shape[1]
@@ -63,7 +79,9 @@ class Classification:
             "confusion": Confusion(counts.view(n_classes, n_classes)),
         }
 
-    def _compute_cross_entropy(self, logits: Tensor, y: Tensor) -> Tensor:
+    def _compare(self, logits: Tensor, y: Tensor) -> Tensor:
+        if self.criterion is not F.cross_entropy:
+            return self.criterion(logits, y)
         if self.weight is None:
             return F.cross_entropy(logits, y, label_smoothing=self.label_smoothing)
         if self._weight is None or len(self._weight) != logits.shape[1]:

@@ -1,4 +1,4 @@
-"""Forecasting: mean squared error of the scaled values, measured by R² and absolute error."""
+"""Forecasting: mean squared error of the scaled values, or another loss, measured by R² and absolute error."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from dl_lab.tasks.inputs import as_tuple, require_same_shape
-from dl_lab.types import Batch, LabelledBatch, Metrics, Ratio, Tally
+from dl_lab.tasks.losses import NUMBER_LOSSES, Loss, NumberLoss, choose_loss, move_loss
+from dl_lab.types import Batch, LabelledBatch, Metrics, Ratio, Splits, Tally
 
 
 @dataclass(slots=True)
@@ -85,15 +85,25 @@ class Forecasting:
 
     Args:
         targets: Positions of the features that count; None counts all.
+        loss: "mse", "l1", "huber" or "smooth_l1", or a function of the forecasts and what came, (batch, horizon,
+            features) each, that returns the mean over the batch.
+
+    Raises:
+        ValueError: The loss cannot be used (see `choose_loss`).
     """
 
-    def __init__(self, targets: Sequence[int] | None = None) -> None:
+    def __init__(self, targets: Sequence[int] | None = None, loss: NumberLoss | Loss = "mse") -> None:
         self.targets = None if targets is None else list(targets)
+        self.criterion = choose_loss(loss, NUMBER_LOSSES)
+
+    def start(self, dataset: Splits, device: torch.device) -> None:
+        """Move the loss to the device."""
+        move_loss(self.criterion, device)
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tally]:
-        """Return the mean squared error, and its tally."""
+        """Return the loss, and its tally."""
         predicted, actual = self._predict(model, batch)
-        loss = F.mse_loss(predicted, actual)
+        loss = self.criterion(predicted, actual)
         return loss, {"loss": Ratio(loss.detach() * len(actual), len(actual))}
 
     def measure(self, model: nn.Module, batch: Batch) -> Tally:
@@ -101,7 +111,7 @@ class Forecasting:
         predicted, actual = self._predict(model, batch)
         size = len(actual)
         tally: Tally = {
-            "loss": Ratio(F.mse_loss(predicted, actual) * size, size),
+            "loss": Ratio(self.criterion(predicted, actual) * size, size),
             "mae": Ratio((predicted - actual).abs().mean() * size, size),
             "r2": Determination.of(predicted, actual),
         }

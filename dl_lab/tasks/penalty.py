@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from dl_lab.types import Batch, Ratio, Tally, Task, n_items
+from dl_lab.types import Batch, Ratio, Splits, Tally, Task, n_items
 
 
 def _l1(parameters: list[Tensor]) -> Tensor:
@@ -52,6 +52,12 @@ class Penalised:
         self.task = task
         self.norm = NORMS[norm]
         self.strength = strength
+
+    def start(self, dataset: Splits, device: torch.device) -> None:
+        """Let the other task prepare."""
+        start = getattr(self.task, "start", None)
+        if start is not None:
+            start(dataset, device)
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tally]:
         """Return the sum of loss and penalty; and the tally of the other task with the penalty."""

@@ -1,17 +1,17 @@
-"""Reconstruction: mean squared error between the output and the input before noise."""
+"""Reconstruction: mean squared error, or another loss, between the output and the input before noise."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from dl_lab.tasks.inputs import as_tuple, require_same_shape
-from dl_lab.types import Batch, Ratio, Tally, WindowBatch
+from dl_lab.tasks.losses import NUMBER_LOSSES, Loss, NumberLoss, choose_loss, move_loss
+from dl_lab.types import Batch, Ratio, Splits, Tally, WindowBatch
 
 
 class Reconstruction:
-    """A model (batch, ...) -> (batch, ...) of the same shape, measured by its mean squared error (the loss).
+    """A model (batch, ...) -> (batch, ...) of the same shape, measured by its loss.
 
     The target is the clean input. Every evaluation draws the same noise from a generator of its own, so that its result
     does not vary and the random numbers of the training do not change.
@@ -20,19 +20,26 @@ class Reconstruction:
         noise: Standard deviation of the Gaussian noise that is added to the input (a denoising autoencoder, Vincent et
             al. 2008), at least 0.
         clip: Whether the noisy input is cut to [0, 1].
+        loss: "mse", "l1", "huber" or "smooth_l1", or a function of output and input that returns the mean over the
+            batch, such as `torch.nn.BCELoss()`.
 
     Raises:
-        ValueError: `noise` is negative.
+        ValueError: `noise` is negative, or the loss cannot be used (see `choose_loss`).
     """
 
-    def __init__(self, noise: float = 0.0, clip: bool = True) -> None:
+    def __init__(self, noise: float = 0.0, clip: bool = True, loss: NumberLoss | Loss = "mse") -> None:
         if noise < 0:
             raise ValueError(f"noise {noise} is negative")
         self.noise = noise
         self.clip = clip
+        self.criterion = choose_loss(loss, NUMBER_LOSSES)
+
+    def start(self, dataset: Splits, device: torch.device) -> None:
+        """Move the loss to the device."""
+        move_loss(self.criterion, device)
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tally]:
-        """Return the mean squared error, and its tally."""
+        """Return the loss, and its tally."""
         x = as_tuple(batch, WindowBatch).x
         loss = self._compare(model(self.add_noise(x)), x)
         return loss, {"loss": Ratio(loss.detach() * len(x), len(x))}
@@ -44,10 +51,9 @@ class Reconstruction:
         loss = self._compare(model(self.add_noise(x, generator)), x)
         return {"loss": Ratio(loss * len(x), len(x))}
 
-    @staticmethod
-    def _compare(output: Tensor, x: Tensor) -> Tensor:
+    def _compare(self, output: Tensor, x: Tensor) -> Tensor:
         require_same_shape(output, x)
-        return F.mse_loss(output, x)
+        return self.criterion(output, x)
 
     def add_noise(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return x with noise.

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from dl_lab.tasks.inputs import predict
+from dl_lab.tasks.losses import NUMBER_LOSSES, Loss, NumberLoss, choose_loss, move_loss
 from dl_lab.types import Batch, Metrics, Ratio, Splits, Tally
-
-Loss = Callable[[Tensor, Tensor], Tensor]  # predicted and actual numbers (batch,) -> their mean loss
-LossName = Literal["mse", "l1", "huber", "smooth_l1"]
-LOSSES: dict[str, Loss] = {
-    "mse": F.mse_loss,
-    "l1": F.l1_loss,
-    "huber": F.huber_loss,
-    "smooth_l1": F.smooth_l1_loss,
-}
 
 
 @dataclass(slots=True)
@@ -78,22 +67,16 @@ class Regression:
             actual numbers (batch,) that returns the mean over the batch, such as `torch.nn.HuberLoss(delta=0.5)`.
 
     Raises:
-        ValueError: The loss has an unknown name, or is a sum instead of a mean.
+        ValueError: The loss cannot be used (see `choose_loss`).
     """
 
-    def __init__(self, scale: float = 1.0, loss: LossName | Loss = "mse") -> None:
-        if isinstance(loss, str) and loss not in LOSSES:
-            raise ValueError(f"loss {loss!r} is not one of {', '.join(LOSSES)}")
-        reduction = getattr(loss, "reduction", "mean")
-        if reduction != "mean":
-            raise ValueError(f"the loss has reduction={reduction!r}; a task needs the mean over the batch")
+    def __init__(self, scale: float = 1.0, loss: NumberLoss | Loss = "mse") -> None:
         self.scale = scale
-        self.criterion: Loss = LOSSES[loss] if isinstance(loss, str) else loss
+        self.criterion = choose_loss(loss, NUMBER_LOSSES)
 
     def start(self, dataset: Splits, device: torch.device) -> None:
         """Move the tensors of the loss to the device."""
-        if isinstance(self.criterion, nn.Module):
-            self.criterion.to(device)
+        move_loss(self.criterion, device)
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tally]:
         """Return the mean loss of the scaled numbers, and its tally."""

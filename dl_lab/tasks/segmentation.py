@@ -1,15 +1,20 @@
-"""Semantic segmentation: a class for each pixel, by cross-entropy; measured by intersection over union."""
+"""Semantic segmentation: a class for each pixel, by cross-entropy or another loss."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dl_lab.tasks.inputs import predict
-from dl_lab.types import Batch, Metrics, Ratio, Tally
+from dl_lab.tasks.losses import Loss, choose_loss, move_loss
+from dl_lab.types import Batch, Metrics, Ratio, Splits, Tally
+
+LossName = Literal["cross_entropy"]
+LOSSES: dict[str, Loss] = {"cross_entropy": F.cross_entropy}
 
 
 @dataclass(slots=True)
@@ -40,13 +45,23 @@ class Segmentation:
 
     Args:
         ignored: The label of pixels that do not count.
+        loss: "cross_entropy", or a function of logits (batch, n_classes, height, width) and labels (batch, height,
+            width) that returns the mean over the batch. It sees the ignored pixels too.
+
+    Raises:
+        ValueError: The loss cannot be used (see `choose_loss`).
     """
 
-    def __init__(self, ignored: int = 255) -> None:
+    def __init__(self, ignored: int = 255, loss: LossName | Loss = "cross_entropy") -> None:
         self.ignored = ignored
+        self.criterion = choose_loss(loss, LOSSES)
+
+    def start(self, dataset: Splits, device: torch.device) -> None:
+        """Move the loss to the device."""
+        move_loss(self.criterion, device)
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tally]:
-        """Return the cross-entropy, and the tally of loss and pixel accuracy."""
+        """Return the loss, and the tally of loss and pixel accuracy."""
         logits, y = self._predict(model, batch)
         return self._judge(logits, y)
 
@@ -63,8 +78,11 @@ class Segmentation:
     def _judge(self, logits: Tensor, y: Tensor) -> tuple[Tensor, Tally]:
         known = y != self.ignored
         size = known.sum()
-        total = F.cross_entropy(logits, y, ignore_index=self.ignored, reduction="sum")
         correct = ((logits.argmax(dim=1) == y) & known).sum()
+        if self.criterion is not F.cross_entropy:
+            loss = self.criterion(logits, y)
+            return loss, {"loss": Ratio(loss.detach() * len(y), len(y)), "accuracy": Ratio(correct, size)}
+        total = F.cross_entropy(logits, y, ignore_index=self.ignored, reduction="sum")
         return total / size.clamp(min=1), {"loss": Ratio(total.detach(), size), "accuracy": Ratio(correct, size)}
 
     @staticmethod

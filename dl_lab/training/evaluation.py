@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 
+import torch
+
 from dl_lab.training.distributed import World
 from dl_lab.training.session import Session
 from dl_lab.types import Learner, Metrics, Split, Tally, UserError, add_tallies
@@ -23,8 +25,9 @@ def judge(learner: Learner, split: Split, batch_size: int, limit: int | None = N
         world: The processes.
     """
     tally: Tally = {}
-    for batch in itertools.islice(split.batches(batch_size), limit):
-        tally = add_tallies(tally, learner.evaluate(batch))
+    with torch.no_grad():  # a learner of one's own may forget it; one that needs gradients here enables them
+        for batch in itertools.islice(split.batches(batch_size), limit):
+            tally = add_tallies(tally, learner.evaluate(batch))
     return world.sum_each([tally])[0]
 
 

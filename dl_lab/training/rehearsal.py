@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from dl_lab.datasets.dataset import Dataset
 from dl_lab.types import Batch, ConfigError, Learner, Metrics, Ratio, columns_of, n_items, read_tally, rebuild
 
+A_TALLY = "a tally, a dict like {'loss': Ratio(sum, count)}"
 REHEARSED_BATCHES = 1000  # batches of an epoch that schedules are told: the data set is not there yet
 METHODS = (
     "initialise",
@@ -47,19 +48,28 @@ def rehearse_fit(learner: Learner, dataset: Dataset, max_epochs: int, monitors: 
         The metrics of the evaluation.
 
     Raises:
-        ConfigError: The learner lacks a method, its tally has no loss, or a monitor is not measured.
+        ConfigError: The learner lacks a method, it or its task returns something else than the protocol says, or a
+            monitor is not measured.
     """
     refuse_incomplete(learner)
     learner.initialise()
     learner.start(dataset)
     learner.plan(max_epochs, max_epochs * REHEARSED_BATCHES)
     batch = _repeat_to(next(iter(dataset.train.batches(learner.least_items()))), learner.least_items())
-    tally = learner.update(batch)
+    try:
+        tally = learner.update(batch)
+    except Exception:  # a task may raise anything
+        _refuse_wrong_task(learner, batch)
+        raise
+    refuse_wrong_tally(tally, _name(learner, "update", "loss"))
     if not isinstance(tally.get("loss"), Ratio):
         raise ConfigError(
             f"The tally of an update needs an entry 'loss', a Ratio(sum, count); it has {', '.join(tally) or 'none'}."
         )
-    metrics = read_tally(learner.evaluate(batch), "val/")
+    with torch.no_grad():
+        tally = learner.evaluate(batch)
+    refuse_wrong_tally(tally, _name(learner, "evaluate", "measure"))
+    metrics = read_tally(tally, "val/")
     for monitor in monitors:
         if monitor and monitor not in metrics:
             raise ConfigError(f"monitor {monitor!r} is not measured; there are {', '.join(sorted(metrics))}.")
@@ -78,6 +88,79 @@ def refuse_incomplete(learner: object) -> None:
             f"{type(learner).__name__} lacks {', '.join(missing)}: take dl_lab.training.base_learner.BaseLearner as "
             "its base, which has them."
         )
+
+
+def refuse_wrong_tally(tally: object, source: str) -> None:
+    """Check that a tally maps names to measures, and that each ratio has scalars outside the graph of autograd.
+
+    Args:
+        tally: What a method returned.
+        source: The method, for the message: "Focal.measure".
+
+    Raises:
+        ConfigError: The tally is something else.
+    """
+    if not isinstance(tally, Mapping):
+        raise ConfigError(f"{source} must return {A_TALLY}; it returned {_describe(tally)}.")
+    for name, measure in tally.items():
+        entry = f"{source}: the entry {name!r} of its tally"
+        if isinstance(measure, (Tensor, int, float)) or not hasattr(measure, "values"):
+            raise ConfigError(
+                f"{entry} must be a measure like Ratio(sum, count), so that uneven batches add up; it is "
+                f"{_describe(measure)}."
+            )
+        if not isinstance(measure, Ratio):
+            continue
+        for part, value in (("sum", measure.sum), ("count", measure.count)):
+            if isinstance(value, Tensor) and value.dim() > 0:
+                raise ConfigError(f"{entry} needs a scalar as its {part}; it has {_describe(value)}.")
+            if isinstance(value, Tensor) and value.requires_grad:
+                raise ConfigError(
+                    f"{entry} holds the graph of autograd, so memory grows with each update. Write loss.detach() there."
+                )
+
+
+def _refuse_wrong_task(learner: Learner, batch: Batch) -> None:
+    """Explain why an update failed, where the learner's task returns something else than (loss, tally)."""
+    task = getattr(learner, "task", None)
+    forward = getattr(learner, "forward", None)
+    if task is None or forward is None:
+        return
+    name = type(task).__name__
+    for method in ("loss", "measure"):
+        if not callable(getattr(task, method, None)):
+            raise ConfigError(
+                f"{name} is no task: it lacks a method {method}(model, batch). A loss alone goes into the task.loss of "
+                "a task that is there."
+            )
+    found = task.loss(forward, batch)
+    is_pair = isinstance(found, tuple) and len(found) == 2
+    if not is_pair or not isinstance(found[0], Tensor) or not isinstance(found[1], Mapping):
+        raise ConfigError(f"{name}.loss must return the loss, a scalar, and {A_TALLY}; it returned {_describe(found)}.")
+    loss = found[0]
+    if loss.dim() > 0:
+        raise ConfigError(f"{name}.loss must return the mean over the batch, a scalar; its loss is {_describe(loss)}.")
+    if not loss.requires_grad:
+        raise ConfigError(
+            f"The loss that {name}.loss returns has no gradient: it was detached, or computed from no weights that "
+            "are trained."
+        )
+
+
+def _name(learner: Learner, method: str, of_task: str) -> str:
+    """Name the code that makes a tally: the task's method where the learner has a task, else the learner's own."""
+    task = getattr(learner, "task", None)
+    return f"{type(learner).__name__}.{method}" if task is None else f"{type(task).__name__}.{of_task}"
+
+
+def _describe(value: object) -> str:
+    if isinstance(value, Tensor) and value.dim() == 0:
+        return "a scalar tensor"
+    if isinstance(value, Tensor):
+        return f"a tensor of the shape {tuple(value.shape)}"
+    if isinstance(value, tuple):
+        return f"({', '.join(_describe(part) for part in value)})"
+    return "nothing" if value is None else f"a {type(value).__name__}"
 
 
 def _repeat_to(batch: Batch, n: int) -> Batch:

@@ -75,7 +75,7 @@ def _try(composer: Composer, overrides: tuple[str, ...]) -> None:
         ("net=cnn", ["Did you mean model?"]),
         ("trainer.gpus=1", ["Did you mean trainer.device?"]),
         ("ckpt_path=last.ckpt", ["To continue a run: dl-lab resume RUN."]),
-        ("loss=mse", ["The loss belongs to the task: task=OPTION."]),
+        ("loss=mse", ["Did you mean task.loss?"]),
         ("model=mlpp", ["no model 'mlpp'", "Did you mean mlp?", "model: ", "linear, "]),
         ("experiment=octmnist_cn", ["no experiment 'octmnist_cn'", "Did you mean octmnist_cnn"]),
         ("trainer=", ["no trainer ''", "trainer: default"]),
@@ -431,6 +431,15 @@ def test_a_users_package_is_allowed_by_the_user_only(tmp_path, monkeypatch):
 def test_a_misspelt_target_names_the_nearest(target, words):
     with pytest.raises(ConfigError, match=words):
         targets.locate("model", target)
+
+
+def test_a_function_that_is_called_without_its_arguments_is_told_how_it_is_given():
+    words = "task.loss={_target_: torch.nn.functional.multi_margin_loss}"
+    config = configs.Composer().compose([words]).config
+    with pytest.raises(
+        ConfigError, match=r"needs a value for input, target\. To give the function itself: _partial_: true"
+    ):
+        configs.check(config)
 
 
 def test_missing_arguments_are_named():

@@ -68,8 +68,6 @@ def test_a_loss_that_cannot_be_used_is_one_sentence():
         Regression(loss="hubber")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="needs the mean over the batch"):
         Regression(loss=nn.L1Loss(reduction="sum"))
-    with pytest.raises(ValueError, match="the target has classes"):
-        of_table("classes", loss="l1")
     with pytest.raises(ValueError, match="the target is a number"):
         of_table("regression", label_smoothing=0.1)
 

@@ -138,7 +138,7 @@ def find_chance_level(evidence: Evidence) -> Iterator[Finding]:
 
 def find_mean_prediction(evidence: Evidence) -> Iterator[Finding]:
     """Find a regression that predicts the mean of its target."""
-    chance = evidence.examination.get("target_variance")
+    chance = evidence.chance_loss
     losses = evidence.curve("val/loss")
     squared = evidence.task in ("Forecasting", "Regression")
     if not squared or not chance or not losses or len(evidence.losses) < ENOUGH_UPDATES or not evidence.is_over:

@@ -13,15 +13,14 @@ CROSS_ENTROPIES = ("Classification", "CrossEntropyLoss", "BinaryClassification")
 
 def find_double_softmax(evidence: Evidence) -> Iterator[Finding]:
     """Find a model that gives probabilities to a loss that takes logits."""
-    if evidence.task not in CROSS_ENTROPIES or len(evidence.looks) < 2:
+    if evidence.task not in CROSS_ENTROPIES or not evidence.has_usual_loss or len(evidence.looks) < 2:
         return
     outputs = [look.get("output") or {} for look in evidence.looks]
     several = [facts for facts in outputs if facts.get("n", 0) > 1]
     single = [facts for facts in outputs if facts.get("n") == 1]
-    objective = evidence.setting("learner.task.objective") or "binary_cross_entropy"
     is_double = bool(several) and all(facts.get("sums_to_one") for facts in several)
     in_unit = all(facts.get("least", -1) >= 0 and facts.get("greatest", 2) <= 1 for facts in single)
-    is_double |= bool(single) and in_unit and objective == "binary_cross_entropy"
+    is_double |= bool(single) and in_unit
     if is_double:
         yield Finding(
             "softmax-twice",

@@ -16,6 +16,7 @@ from dl_lab.runs.find import state_of
 from dl_lab.types import Metrics, UserError
 
 VITALS_FILE = "vitals.jsonl"
+USUAL_LOSSES = (None, "mse", "cross_entropy", "binary_cross_entropy")
 
 
 @dataclass(frozen=True)
@@ -100,12 +101,21 @@ class Evidence:
     @property
     def task(self) -> str:
         """The class name of the task; of a penalised task, that of the task inside."""
+        return str(self._task.get("_target_", "")).rpartition(".")[2]
+
+    @property
+    def has_usual_loss(self) -> bool:
+        """Whether the loss is the usual one of its task, so that its value at chance is known."""
+        target = str(self._task.get("_target_", "dl_lab."))
+        return self._task.get("loss") in USUAL_LOSSES and target.startswith(("dl_lab.", "torch."))
+
+    @property
+    def _task(self) -> Mapping[str, Any]:
         task = self.setting("learner.task") or self.setting("task")
         if not isinstance(task, Mapping):
-            return ""
+            return {}
         inner = task.get("task")
-        chosen = inner if isinstance(inner, Mapping) else task
-        return str(chosen.get("_target_", "")).rpartition(".")[2]
+        return inner if isinstance(inner, Mapping) else task
 
     @property
     def is_classification(self) -> bool:
@@ -127,7 +137,12 @@ class Evidence:
 
     @cached_property
     def chance_loss(self) -> float | None:
-        """The loss of a guess: the entropy of the classes' shares (nats), or the variance of a regression's target."""
+        """The loss of a guess: the entropy of the classes' shares (nats), or the variance of a regression's target.
+
+        None where the loss is another one than the cross-entropy or the squared error.
+        """
+        if not self.has_usual_loss:
+            return None
         counts = [n for n in self.counts("train").values() if n]
         if self.is_classification and sum(counts):
             total = sum(counts)
