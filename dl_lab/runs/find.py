@@ -20,18 +20,19 @@ from dl_lab.types import UserError
 STALE_SECONDS = 60.0
 STATES = ("queued", "running", "done", "failed", "interrupted", "pruned")
 RESUMABLE = ("interrupted", "killed")
-# The names that dl-lab gives: 14-03-22_1f0c9a2b to a run or a sweep, 3_1f0c9a2b to a job of a sweep.
-GIVEN_NAME = re.compile(r"(?:\d\d-\d\d-\d\d|\d+)_([0-9a-f]{8}(?:-\d+)?)")
+# Names that end with an id: 14-03-22_1f0c9a2b of a run or a sweep, 3_1f0c9a2b of a job of a sweep, and what a user makes
+# with ${run_id:}, like cnn_1f0c9a2b. There the id needs a letter, because cnn_20261201 ends with a date.
+WITH_ID = re.compile(r"(?:(?:\d\d-\d\d-\d\d|\d+)_|.*_(?=\d*[a-f]))([0-9a-f]{8}(?:-\d+)?)")
 
 
 def short_name(folder: Path) -> str:
     """Return the name by which a run or a sweep is shown and found.
 
     Returns:
-        The id (of a sweep: the key) at the end of a name that dl-lab gave; the whole name that a user gave with
-        hydra.run.dir or hydra.sweep.dir.
+        The id (of a sweep: the key) at the end of the folder's name; the whole name where it has none, because a user
+        gave it with hydra.run.dir or hydra.sweep.dir.
     """
-    given = GIVEN_NAME.fullmatch(folder.name)
+    given = WITH_ID.fullmatch(folder.name)
     return given[1] if given else folder.name
 
 

@@ -18,9 +18,12 @@ from dl_lab.types import UserError
         ("14-03-22_1f0c9a2b", "1f0c9a2b"),
         ("3_1f0c9a2b", "1f0c9a2b"),
         ("14-03-22_1f0c9a2b-1", "1f0c9a2b-1"),  # two sweeps of one second
+        ("14-03-22_10293847", "10293847"),
+        ("cnn_1f0c9a2b", "1f0c9a2b"),  # cnn_${run_id:}
         # Names that a user gave.
         ("large_batch", "large_batch"),
         ("12_epochs", "12_epochs"),
+        ("cnn_20261201", "cnn_20261201"),
         ("first", "first"),
         ("2026-12-01_14-03-22", "2026-12-01_14-03-22"),
     ],
