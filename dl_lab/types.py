@@ -36,6 +36,9 @@ class Interrupted(UserError):
     exit_code = 130
 
 
+BROKEN_DATA = "The data are the cause"  # in the message of a `Diverged`: the doctor looks for these words
+
+
 class Diverged(UserError):
     """The training loss is no longer a finite number."""
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from dl_lab.configs import catalogue
+from dl_lab.types import UserError
 
 # oneDNN's recurrent layers need more of a CPU for bf16 than others do
 NO_KERNEL = "This CPU cannot compute a layer of the model in this learner.precision; fp32 works everywhere."
@@ -140,6 +141,8 @@ def fault(error: BaseException) -> str:
     if message == NO_KERNEL:
         return message
     own = own_place(error)
+    if isinstance(error, UserError):
+        return message
     if isinstance(error, ValueError | TypeError | AssertionError) and message:
         return message + own
     frames = traceback.extract_tb(error.__traceback__)

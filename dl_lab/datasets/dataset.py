@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from dl_lab.datasets.batches import AUTO, Loading, Order, TensorSplit, fingerprint, shuffled
 from dl_lab.datasets.loaders import Collate, LoaderSplit
@@ -20,7 +21,7 @@ from dl_lab.datasets.tables.columns import Columns as TableColumns
 from dl_lab.datasets.tables.encoding import to_plain
 from dl_lab.datasets.tables.reading import Format
 from dl_lab.datasets.tables.understanding import understand_table
-from dl_lab.types import Batch, LabelledBatch, Split, UserError, columns_of
+from dl_lab.types import Batch, LabelledBatch, Split, UserError, columns_of, count
 
 Array: TypeAlias = ArrayLike | Tensor
 Columns: TypeAlias = Sequence[Array] | Mapping[str, Array]  # of a split; the first axis of each is the item
@@ -113,6 +114,7 @@ class Dataset:
             preprocessing: The facts that a predictor needs, in plain JSON values.
 
         Raises:
+            UserError: A column is text, or a split has another number of columns.
             ValueError: The columns of a split have different lengths, or none.
         """
         splits: dict[str, TensorSplit] = {}
@@ -224,7 +226,15 @@ class Dataset:
             drop_last: Whether the training split leaves out a smaller last batch of an epoch.
             n_batches_per_epoch: Batches of an epoch of an iterable training data set.
             preprocessing: The facts that a predictor needs, in plain JSON values.
+
+        Raises:
+            UserError: A split is a DataLoader.
         """
+        if any(isinstance(split, DataLoader) for split in (train, val, test)):
+            raise UserError(
+                "Dataset.from_loaders takes the data sets, not their DataLoaders: give loader.dataset. The trainer "
+                "makes the batches (trainer.batch_size), and shuffles the training split."
+            )
         return cls(
             name,
             "full",
@@ -293,17 +303,31 @@ def hold_tensors(batches: Mapping[str, Batch], loading: Loading, order: Order) -
 def _to_batch(part: str, columns: Columns) -> Batch:
     """Return the columns of a split as tensors: a mapping stays a mapping, two columns become a LabelledBatch."""
     is_named = isinstance(columns, Mapping)
-    tensors = [_to_tensor(column) for column in columns_of(columns)]
+    names = list(columns) if is_named else ["inputs", "labels"]
+    if len(columns) != len(names):
+        raise UserError(
+            f"{part} has {count(len(columns), 'column')}: give inputs and labels, or a mapping of columns by name."
+        )
+    tensors = [
+        _to_tensor(column, f"The {name} of {part}") for column, name in zip(columns_of(columns), names, strict=True)
+    ]
     lengths = [len(tensor) for tensor in tensors]
     if not lengths or not all(lengths) or len(set(lengths)) > 1:
-        names = list(columns) if is_named else ["inputs", "labels"]
         sizes = " and ".join(f"{length} {name}" for length, name in zip(lengths, names, strict=True))
         raise ValueError(f"{part} has {sizes or 'no columns'}")
     return dict(zip(columns, tensors, strict=True)) if is_named else LabelledBatch(*tensors)
 
 
-def _to_tensor(column: Array) -> Tensor:
-    return column if isinstance(column, Tensor) else torch.as_tensor(np.asarray(column))
+def _to_tensor(column: Array, what: str) -> Tensor:
+    if isinstance(column, Tensor):
+        return column
+    array = np.asarray(column)
+    if array.dtype.kind in "USO":
+        raise UserError(
+            f"{what} are of NumPy's type {array.dtype}; numbers are needed. Texts become class numbers by "
+            "names, numbers = numpy.unique(labels, return_inverse=True)."
+        )
+    return torch.as_tensor(array)
 
 
 def _keep(batch: Batch) -> Batch:

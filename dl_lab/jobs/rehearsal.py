@@ -40,7 +40,7 @@ def rehearse(config: Mapping[str, object]) -> Procedure:
         raise
     except Exception as error:  # a model, task or optimizer may raise anything
         raise ConfigError(
-            f"The parts do not fit together: a first step on generated data fails.\n  {fault(error)}"
+            f"The parts do not fit together: a first step on a few items fails.\n  {fault(error)}"
         ) from error
     _check_objective(config, metrics)
     return procedure

@@ -20,8 +20,8 @@ from dl_lab.types import UserError
 STALE_SECONDS = 60.0
 STATES = ("queued", "running", "done", "failed", "interrupted", "pruned")
 RESUMABLE = ("interrupted", "killed")
-# Names that end with an id: 14-03-22_1f0c9a2b of a run or a sweep, 3_1f0c9a2b of a job of a sweep, and what a user makes
-# with ${run_id:}, like cnn_1f0c9a2b. There the id needs a letter, because cnn_20261201 ends with a date.
+# Names that end with an id: 14-03-22_1f0c9a2b of a run or a sweep, 3_1f0c9a2b of a job of a sweep, and cnn_1f0c9a2b,
+# which a user makes with ${run_id:}. There the id needs a letter, because cnn_20261201 ends with a date.
 WITH_ID = re.compile(r"(?:(?:\d\d-\d\d-\d\d|\d+)_|.*_(?=\d*[a-f]))([0-9a-f]{8}(?:-\d+)?)")
 
 

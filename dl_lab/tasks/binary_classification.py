@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dl_lab.tasks.inputs import predict, split_labels
+from dl_lab.tasks.inputs import explain_labels, predict, split_labels
 from dl_lab.tasks.losses import Loss, choose_loss, move_loss
 from dl_lab.types import Batch, Confusion, Ratio, Splits, Tally, columns_of
 
@@ -64,11 +64,18 @@ class BinaryClassification:
         return loss, {"loss": Ratio(loss.detach() * size, size), "accuracy": Ratio(correct, size)}
 
     def measure(self, model: nn.Module, batch: Batch) -> Tally:
-        """Return the tally of loss, accuracy and confusion matrix."""
+        """Return the tally of loss, accuracy and confusion matrix.
+
+        Raises:
+            UserError: The labels are not 0 and 1.
+        """
         logits, y = self._predict(model, batch)
         loss = self.criterion(logits, y.float())
         size = len(y)
-        counts = torch.bincount(y * 2 + (logits > 0), minlength=4).view(2, 2)
+        try:
+            counts = torch.bincount(y * 2 + (logits > 0), minlength=4).view(2, 2)
+        except RuntimeError as error:
+            raise explain_labels(error, y, 2, (size,)) from error
         return {
             "loss": Ratio(loss * size, size),
             "accuracy": Ratio(counts.diagonal().sum(), size),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dl_lab.tasks.inputs import predict, split_labels
+from dl_lab.tasks.inputs import explain_labels, predict, split_labels
 from dl_lab.tasks.losses import Loss, choose_loss, move_loss
 from dl_lab.types import Batch, Confusion, Ratio, Splits, Tally
 
@@ -80,6 +80,19 @@ class Classification:
         }
 
     def _compare(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Return the mean loss.
+
+        Raises:
+            UserError: The labels are no class numbers of the model's classes.
+        """
+        if y.dim() != 1:  # cross_entropy takes (batch, n_classes) for probabilities
+            raise explain_labels(ValueError(), y, logits.shape[1], (len(logits),))
+        try:
+            return self._compute(logits, y)
+        except (RuntimeError, IndexError) as error:
+            raise explain_labels(error, y, logits.shape[1], (len(logits),)) from error
+
+    def _compute(self, logits: Tensor, y: Tensor) -> Tensor:
         if self.criterion is not F.cross_entropy:
             return self.criterion(logits, y)
         if self.weight is None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from dl_lab.types import Batch, UserError
@@ -76,6 +77,28 @@ def require_same_shape(output: Tensor, target: Tensor) -> None:
     """
     if output.shape != target.shape:
         raise ValueError(f"the model's output is {tuple(output.shape)}, but the task needs {tuple(target.shape)}")
+
+
+def explain_labels(error: Exception, labels: Tensor, n_classes: int, shape: Sequence[int]) -> Exception:
+    """Return what is wrong with class numbers that a loss refused; the loss's own error where nothing is found.
+
+    Args:
+        error: The loss's error.
+        labels: The labels.
+        n_classes: The classes that the model has outputs for.
+        shape: The shape that the labels should have.
+    """
+    kind = str(labels.dtype).removeprefix("torch.")
+    if labels.shape != tuple(shape):
+        return UserError(f"The labels of a batch have the shape {tuple(labels.shape)}; the task needs {tuple(shape)}.")
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype != torch.int64:
+        return UserError(f"The labels are {kind}; the task needs class numbers, int64: labels.long().")
+    least, greatest = int(labels.min()), int(labels.max())
+    if least < 0 or greatest >= n_classes:
+        return UserError(
+            f"The labels of a batch run from {least} to {greatest}; the classes of the model are 0 to {n_classes - 1}."
+        )
+    return error
 
 
 def _takes(model: nn.Module, name: str) -> bool:

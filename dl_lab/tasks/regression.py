@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dl_lab.tasks.inputs import predict
+from dl_lab.tasks.inputs import predict, require_same_shape
 from dl_lab.tasks.losses import NUMBER_LOSSES, Loss, NumberLoss, choose_loss, move_loss
 from dl_lab.types import Batch, Metrics, Ratio, Splits, Tally
 
@@ -101,4 +101,5 @@ class Regression:
         output, y = predict(model, batch)
         if output.shape != (len(y), 1):
             raise ValueError(f"a regression needs one output for each item, not {tuple(output.shape)}")
+        require_same_shape(output[:, 0], y)
         return output[:, 0], y

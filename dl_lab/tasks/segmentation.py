@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dl_lab.tasks.inputs import predict
+from dl_lab.tasks.inputs import explain_labels, predict
 from dl_lab.tasks.losses import Loss, choose_loss, move_loss
 from dl_lab.types import Batch, Metrics, Ratio, Splits, Tally
 
@@ -82,7 +82,11 @@ class Segmentation:
         if self.criterion is not F.cross_entropy:
             loss = self.criterion(logits, y)
             return loss, {"loss": Ratio(loss.detach() * len(y), len(y)), "accuracy": Ratio(correct, size)}
-        total = F.cross_entropy(logits, y, ignore_index=self.ignored, reduction="sum")
+        try:
+            total = F.cross_entropy(logits, y, ignore_index=self.ignored, reduction="sum")
+        except (RuntimeError, IndexError) as error:
+            n_classes, *pixels = logits.shape[1:]
+            raise explain_labels(error, y, n_classes, (len(logits), *pixels)) from error
         return total / size.clamp(min=1), {"loss": Ratio(total.detach(), size), "accuracy": Ratio(correct, size)}
 
     @staticmethod

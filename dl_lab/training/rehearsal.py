@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dl_lab.datasets.dataset import Dataset
-from dl_lab.types import Batch, ConfigError, Learner, Metrics, Ratio, columns_of, n_items, read_tally, rebuild
+from dl_lab.types import Batch, ConfigError, Learner, Metrics, Ratio, Split, columns_of, n_items, read_tally, rebuild
 
 A_TALLY = "a tally, a dict like {'loss': Ratio(sum, count)}"
 REHEARSED_BATCHES = 1000  # batches of an epoch that schedules are told: the data set is not there yet
@@ -52,13 +52,19 @@ def rehearse_fit(learner: Learner, dataset: Dataset, max_epochs: int, monitors: 
             monitor is not measured.
     """
     refuse_incomplete(learner)
+    if not all(hasattr(dataset, split) for split in ("train", "val", "test")):
+        raise ConfigError(
+            f"The data set is {_describe(dataset)}, not a Dataset with train, val and test. Make one with "
+            "Dataset.from_arrays or Dataset.from_loaders (dl_lab.datasets.dataset)."
+        )
     learner.initialise()
     learner.start(dataset)
     learner.plan(max_epochs, max_epochs * REHEARSED_BATCHES)
     batch = _repeat_to(next(iter(dataset.train.batches(learner.least_items()))), learner.least_items())
     try:
         tally = learner.update(batch)
-    except Exception:  # a task may raise anything
+    except Exception as error:  # a task may raise anything
+        _refuse_wrong_types(learner, batch, error)
         _refuse_wrong_task(learner, batch)
         raise
     refuse_wrong_tally(tally, _name(learner, "update", "loss"))
@@ -68,6 +74,8 @@ def rehearse_fit(learner: Learner, dataset: Dataset, max_epochs: int, monitors: 
         )
     with torch.no_grad():
         tally = learner.evaluate(batch)
+        for name, split in (("val", dataset.val), ("test", dataset.test)):
+            _refuse_other_items(learner, batch, name, split)
     refuse_wrong_tally(tally, _name(learner, "evaluate", "measure"))
     metrics = read_tally(tally, "val/")
     for monitor in monitors:
@@ -118,6 +126,55 @@ def refuse_wrong_tally(tally: object, source: str) -> None:
                 raise ConfigError(
                     f"{entry} holds the graph of autograd, so memory grows with each update. Write loss.detach() there."
                 )
+
+
+def _refuse_other_items(learner: Learner, batch: Batch, name: str, split: Split) -> None:
+    """Judge a split whose items have other shapes or types than those of train: the model may not take them."""
+    other = next(iter(split.batches(1)), None)
+    if other is None:
+        return
+    of_train, own = _list_forms(batch), _list_forms(other)
+    if own == of_train:
+        return
+    try:
+        learner.evaluate(other)
+    except Exception as error:  # a model may raise anything
+        raise ConfigError(
+            f"The items of {name} do not fit the model: they have {', '.join(own)}, and those of train have "
+            f"{', '.join(of_train)}."
+        ) from error
+
+
+def _list_forms(batch: Batch) -> list[str]:
+    """Describe each column of tensors by the type and the shape of an item: "x float32 (3, 32, 32)"."""
+    return [
+        f"{name} {str(column.dtype).removeprefix('torch.')} {tuple(column.shape[1:])}"
+        for name, column in _named(batch)
+        if isinstance(column, Tensor)
+    ]
+
+
+def _named(batch: Batch) -> list[tuple[str, object]]:
+    """Return the columns of a batch with their names."""
+    names = list(batch) if isinstance(batch, Mapping) else getattr(batch, "_fields", range(len(columns_of(batch))))
+    return [(str(name), column) for name, column in zip(names, columns_of(batch), strict=True)]
+
+
+def _refuse_wrong_types(learner: Learner, batch: Batch, error: Exception) -> None:
+    """Explain an update that failed because an input has another type than the weights: NumPy's numbers are float64."""
+    if not isinstance(error, RuntimeError) or not any(word in str(error) for word in ("dtype", "scalar type")):
+        return
+    model = learner.main_module()
+    weights = next((p for p in model.parameters() if p.is_floating_point()), None) if model is not None else None
+    if weights is None:
+        return
+    for name, column in _named(batch)[:-1]:
+        if isinstance(column, Tensor) and column.dtype not in (weights.dtype, torch.int64):
+            own, wanted = (str(kind).removeprefix("torch.") for kind in (column.dtype, weights.dtype))
+            raise ConfigError(
+                f"The column {name} of the data is {own}, and the weights of the model are {wanted}. Convert the data: "
+                f"{name}.to(torch.{wanted}), or {name}.astype('{wanted}') of an array."
+            ) from error
 
 
 def _refuse_wrong_task(learner: Learner, batch: Batch) -> None:

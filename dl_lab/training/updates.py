@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from dl_lab.stopping import StopSignals
 from dl_lab.training.continuation import Continuation
 from dl_lab.training.distributed import World
 from dl_lab.training.session import Callbacks, Session
-from dl_lab.types import Batch, Diverged, Interrupted, Progress, Ratio, Tally, add_tallies
+from dl_lab.types import BROKEN_DATA, Batch, Diverged, Interrupted, Progress, Ratio, Tally, add_tallies, columns_of
 
 DRAIN_STEPS = 50
 DRAIN_SECONDS = 0.5
@@ -167,8 +167,24 @@ class UpdateLoop:
         rates = ", ".join(f"{name} {rate:g}" for name, rate in learner.rates().items())
         raise Diverged(
             f"The training loss became {loss} at step {step} (epoch {self.session.epoch + 1}, {rates}). "
-            f"{learner.advice(loss)}"
+            f"{self._find_broken_data(step) or learner.advice(loss)}"
         )
+
+    def _find_broken_data(self, step: int) -> str:
+        """Say which column of an update's batch has values that are no finite numbers; "" where none has."""
+        session = self.session
+        start = session.batch - (session.step - step) - 1
+        if session.world.size > 1 or start < 0:
+            return ""
+        batch = next(iter(session.dataset.train.epoch(session.batch_size, self.seed, session.epoch, start=start)), None)
+        if batch is None:
+            return ""
+        names = list(batch) if isinstance(batch, Mapping) else getattr(batch, "_fields", range(len(batch)))
+        for name, column in zip(names, columns_of(batch), strict=True):
+            if isinstance(column, torch.Tensor) and not column.isfinite().all():
+                n = int((~column.isfinite()).sum())
+                return f"{BROKEN_DATA}: column {name} of this batch has nan or infinite values ({n:,})."
+        return ""
 
     def show(self) -> None:
         """Tell the callbacks, and the process that started the run, how far the run is."""

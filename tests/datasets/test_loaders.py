@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import IterableDataset
+from torch.utils.data import DataLoader, IterableDataset
 
 from dl_lab.datasets.dataset import Dataset
 from dl_lab.datasets.loaders import LoaderSplit
@@ -107,6 +107,23 @@ def test_arrays_become_a_data_set():
     assert dataset.fingerprint != Dataset.from_arrays((x + 1, y), (x[:2], y[:2]), (x[2:4], y[2:4])).fingerprint
     with pytest.raises(ValueError, match="train has 6 inputs and 5 labels"):
         Dataset.from_arrays((x, y[:5]), (x, y), (x, y))
+
+
+def test_arrays_that_are_no_numbers_or_no_columns_are_one_sentence():
+    x = np.zeros((4, 2), np.float32)
+    words = np.array(["a", "b", "a", "b"])
+    good = (x, np.arange(4))
+    with pytest.raises(UserError, match="The labels of val are of NumPy's type <U1; numbers are needed"):
+        Dataset.from_arrays(good, (x, words), good)
+    with pytest.raises(UserError, match="The inputs of train are of NumPy's type object"):
+        Dataset.from_arrays((x.astype(object), words), good, good)
+    with pytest.raises(UserError, match="test has 1 column: give inputs and labels, or a mapping"):
+        Dataset.from_arrays(good, good, (x,))
+
+
+def test_loaders_in_place_of_data_sets_are_one_sentence():
+    with pytest.raises(UserError, match=r"takes the data sets, not their DataLoaders: give loader\.dataset"):
+        Dataset.from_loaders(DataLoader([1]), Noisy(), Noisy(), "mine", "version 1")  # pyright: ignore[reportArgumentType]
 
 
 def test_data_sets_of_torch_become_a_data_set():

@@ -61,7 +61,7 @@ def evidence(**facts) -> Evidence:
         folder=Path("run"),
         state="done",
         config=config,
-        status={},
+        status=facts.pop("status", {}),
         summary={**summary, "dataset": dataset, **facts.pop("summary", {})},
         history=history,
         losses=losses,
@@ -393,6 +393,15 @@ def test_one_seed_each_is_noise_only_where_the_lead_is_small(make_sweep, capsys,
     rows = json.loads(capsys.readouterr().out)
     named = {finding["name"] for row in rows if row["run"] == str(folder) for finding in row["findings"]}
     assert named == ({"difference-within-the-noise"} if is_noise else set())
+
+
+def test_data_that_are_not_finite_are_the_cause_of_a_divergence():
+    """No lower rate is proposed for them."""
+    message = "The training loss became nan at step 2 (epoch 1, lr 0.1). The data are the cause: column x has nan (1)."
+    found = evidence(losses=[2.3, math.nan], status={"error": {"message": message}})
+    (finding,) = [finding for finding in apply_rules(found) if finding.name == "diverging"]
+    assert "The data are the cause: column x has nan (1)." in finding.seen
+    assert finding.tries == ()
 
 
 NUMPY = (

@@ -17,15 +17,15 @@ from dl_lab.tasks.penalty import Penalised
 from dl_lab.tasks.reconstruction import Reconstruction
 from dl_lab.tasks.regression import Regression
 from dl_lab.tasks.segmentation import Segmentation
-from dl_lab.types import ConfigError, LabelledBatch, add_tallies, read_tally
+from dl_lab.types import ConfigError, LabelledBatch, UserError, add_tallies, read_tally
 
 N = 12
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.rand(N, 4, generator=GENERATOR)
-CLASSES = torch.randint(0, 3, (N,), generator=GENERATOR)
-LABELS = torch.randint(0, 2, (N, 3), generator=GENERATOR)
+CLASSES = torch.arange(N) % 3
+LABELS = (torch.arange(3 * N).view(N, 3) % 5 < 2).long()
 IMAGES = torch.rand(N, 1, 5, 5, generator=GENERATOR)
-PIXELS = torch.randint(0, 3, (N, 5, 5), generator=GENERATOR)
+PIXELS = torch.arange(N * 25).view(N, 5, 5) % 3
 WINDOWS = torch.rand(N, 6, 2, generator=GENERATOR)
 
 
@@ -128,3 +128,47 @@ def test_a_penalised_task_prepares_the_task_inside():
     loss, _ = task.loss(linear(4, 3), LabelledBatch(X, CLASSES))
     wanted = F.cross_entropy(linear(4, 3)(X), CLASSES, torch.tensor([1.0, 2.0, 3.0]), reduction="sum") / N
     torch.testing.assert_close(loss, wanted)
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (CLASSES.int(), "The labels are int32; the task needs class numbers, int64"),
+        (CLASSES.float(), "The labels are float32"),
+        (CLASSES > 1, "The labels are bool"),
+        (CLASSES[:, None], r"have the shape \(12, 1\); the task needs \(12,\)"),
+        (F.one_hot(CLASSES, 3).float(), r"have the shape \(12, 3\)"),  # torch takes them for probabilities
+        (CLASSES + 1, "run from 1 to 3; the classes of the model are 0 to 2"),
+        (CLASSES - 1, "run from -1 to 1; the classes of the model are 0 to 2"),
+    ],
+)
+def test_labels_that_are_no_class_numbers(labels, words):
+    with pytest.raises(UserError, match=words):
+        Classification().loss(linear(4, 3), LabelledBatch(X, labels))
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (LABELS[:, 0] + 1, "run from 1 to 2; the classes of the model are 0 to 1"),
+        (LABELS[:, 0] * 2 - 1, "run from -1 to 1"),
+        (LABELS[:, 0].float(), "The labels are float32"),
+    ],
+)
+def test_labels_of_two_classes_are_0_and_1(labels, words):
+    with pytest.raises(UserError, match=words):
+        BinaryClassification().measure(linear(4, 1), LabelledBatch(X, labels))
+
+
+def test_labels_of_pixels_are_class_numbers():
+    model = nn.Conv2d(1, 3, 3, padding=1)
+    with pytest.raises(UserError, match=r"have the shape \(12, 1, 5, 5\); the task needs \(12, 5, 5\)"):
+        Segmentation().loss(model, LabelledBatch(IMAGES, PIXELS[:, None]))
+    with pytest.raises(UserError, match="run from 1 to 3"):
+        Segmentation().loss(model, LabelledBatch(IMAGES, PIXELS + 1))
+
+
+def test_a_regressions_targets_are_not_broadcast():
+    """torch would compare each output with each target: (12,) against (12, 1) gives (12, 12) errors."""
+    with pytest.raises(ValueError, match=r"output is \(12,\), but the task needs \(12, 1\)"):
+        Regression().loss(linear(4, 1), LabelledBatch(X, X.sum(1, keepdim=True)))

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.data import DataLoader
 
 from dl_lab.datasets.dataset import Dataset
 from dl_lab.tasks.classification import Classification
@@ -104,6 +105,38 @@ def test_a_learner_that_returns_something_else(tally, words):
 def test_a_task_that_returns_something_else(task, words):
     with pytest.raises(ConfigError, match=words):
         rehearse(with_task(task))
+
+
+@pytest.mark.parametrize(
+    ("column", "kind"), [(X.double(), "float64"), (X.half(), "float16"), ((X * 255).byte(), "uint8")]
+)
+def test_inputs_of_another_type_than_the_weights(column, kind):
+    learner = GradientLearner(nn.Linear(4, 3), Classification(), partial(torch.optim.SGD, lr=0.1))
+    data = Dataset.from_arrays((column, Y), (column, Y), (column, Y))
+    with pytest.raises(ConfigError, match=f"column x of the data is {kind}, and the weights .* are float32. Convert"):
+        rehearse_fit(learner, data, 1, [])
+
+
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_items_of_another_shape_in_a_later_split(part):
+    splits = {"train": (X, Y), "val": (X, Y), "test": (X, Y), part: (X[:, :3], Y)}
+    with pytest.raises(
+        ConfigError, match=rf"items of {part} do not fit .* x float32 \(3,\).* train have x float32 \(4,\)"
+    ):
+        rehearse_fit(with_task(Task(lambda *pair: pair)), Dataset.from_arrays(**splits), 1, [])
+
+
+def test_a_model_may_take_items_of_several_shapes():
+    """A net that averages over the pixels takes larger test images."""
+    net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    learner = GradientLearner(net, Classification(), partial(torch.optim.SGD, lr=0.1))
+    small, large = torch.rand(8, 1, 5, 5), torch.rand(8, 1, 9, 9)
+    rehearse_fit(learner, Dataset.from_arrays((small, Y), (small, Y), (large, Y)), 1, ["val/loss"])
+
+
+def test_something_else_than_a_data_set():
+    with pytest.raises(ConfigError, match=r"The data set is \(a DataLoader, a DataLoader\), not a Dataset"):
+        rehearse_fit(with_task(Classification()), (DataLoader([1]), DataLoader([1])), 1, [])  # pyright: ignore[reportArgumentType]
 
 
 def test_what_the_protocol_says_passes():

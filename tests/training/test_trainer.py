@@ -11,13 +11,17 @@ import numpy as np
 import pytest
 import torch
 
+from dl_lab.datasets.dataset import Dataset
+from dl_lab.runs.board import NoBoard
 from dl_lab.runs.files import read_json, read_records
+from dl_lab.runs.recorder import Run
 from dl_lab.runs.weights import load_weights, save_same, save_weights
+from dl_lab.tasks.classification import Classification
 from dl_lab.tasks.transcription import ConnectionistTranscription
 from dl_lab.training.callbacks import EarlyStopping
 from dl_lab.training.learners import GradientLearner
 from dl_lab.training.trainer import Trainer
-from dl_lab.types import ConfigError, UserError
+from dl_lab.types import ConfigError, Diverged, UserError
 
 SMALL = [
     "dataset.source=generated",
@@ -270,6 +274,20 @@ def test_a_loss_that_is_not_finite_stops_the_run(lab, tmp_path):
     assert "became" in status["error"]["message"]
     assert "Traceback" in status["error"]["traceback"]
     assert not (tmp_path / "run" / "summary.json").exists()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_data_that_are_not_finite_are_named_as_the_cause(tmp_path, value):
+    x = torch.rand(20, 3)
+    x[5, 1] = value
+    y = torch.arange(20) % 2
+    data = Dataset.from_arrays((x, y), (x[:4], y[:4]), (x[:4], y[:4]))
+    learner = GradientLearner(torch.nn.Linear(3, 2), Classification(), partial(torch.optim.SGD, lr=0.1))
+    run = Run.create(tmp_path / "run", {}, {}, NoBoard(), {})
+    with pytest.raises(
+        Diverged, match=r"The data are the cause: column x of this batch has nan or infinite values \(1\)"
+    ):
+        Trainer(max_epochs=1, batch_size=4).fit(learner, data, run)
 
 
 # -- repeatability ------------------------------------------------------------------------------------------------

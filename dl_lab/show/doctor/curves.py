@@ -9,6 +9,7 @@ from typing import Any
 
 from dl_lab.show.doctor.evidence import Evidence
 from dl_lab.show.doctor.findings import Finding, draw, number
+from dl_lab.types import BROKEN_DATA
 
 ENOUGH_UPDATES = 30  # a shorter training says little about its loss
 
@@ -25,6 +26,17 @@ def find_divergence(evidence: Evidence) -> Iterator[Finding]:
             where = f" Weights that are no longer finite: {weights}."
             if evidence.broken.get("layer"):
                 where += f" The first output that is not finite comes from {evidence.broken['layer']}."
+        if BROKEN_DATA in evidence.error:
+            yield Finding(
+                "diverging",
+                f"The training loss stopped being a finite number at update {step}. {BROKEN_DATA}"
+                f"{evidence.error.partition(BROKEN_DATA)[2]}",
+                "A net cannot compute with such values. Mend these items, or leave them out.",
+                (),
+                1.0,
+                draw(losses),
+            )
+            return
         yield Finding(
             "diverging",
             f"The training loss stopped being a finite number at update {step}.{where}",
