@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from dl_lab.datasets.dataset import Dataset
+from dl_lab.datasets.loaders import LoaderSplit
 from dl_lab.types import Batch, ConfigError, Learner, Metrics, Ratio, Split, columns_of, n_items, read_tally, rebuild
 
 A_TALLY = "a tally, a dict like {'loss': Ratio(sum, count)}"
@@ -130,6 +132,8 @@ def refuse_wrong_tally(tally: object, source: str) -> None:
 
 def _refuse_other_items(learner: Learner, batch: Batch, name: str, split: Split) -> None:
     """Judge a split whose items have other shapes or types than those of train: the model may not take them."""
+    if isinstance(split, LoaderSplit):
+        split = replace(split, workers=0)  # to start worker processes takes longer than to load an item
     other = next(iter(split.batches(1)), None)
     if other is None:
         return
