@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -103,7 +104,7 @@ HARMLESS = (
 
 def _is_as_published(command: str, dataset: str, config: dict[str, Any]) -> bool:
     """Whether a run is the experiment of its published figures: that data set (or a part of it), its own settings."""
-    words = as_mapping(command.split()[1:])
+    words = as_mapping(shlex.split(command)[1:])
     experiment = catalogue.experiment(words.get("experiment", ""))
     if experiment is None or (dataset and not experiment.dataset.startswith(dataset)):
         return False
@@ -120,13 +121,14 @@ def _at(config: Any, key: str) -> Any:
 
 def _command(folder: Path, typed: str) -> str:
     """The command of this run alone, without folders: a sweep's job has the sweep's command, and its own overrides."""
-    if "-m" in typed.split() or typed.split()[1:2] == ["sweep"]:
+    words = shlex.split(typed)
+    if "-m" in words or words[1:2] == ["sweep"]:
         own = yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text())
-        typed = " ".join(["dl-lab", *(word for word in own if not word.startswith("lanes="))])
-    words = [word for word in typed.split() if not word.startswith(("paths.", "hydra.run.dir"))]
+        words = ["dl-lab", *(word for word in own if not word.startswith("lanes="))]
+    words = [word for word in words if not word.startswith(("paths.", "hydra.run.dir"))]
     if words[1:2] == ["reproduce"]:
         words[1:3] = [f"experiment={words[2]}"]
-    return " ".join(words)
+    return shlex.join(words)
 
 
 def _data(dataset: dict[str, Any] | None) -> str:
@@ -172,7 +174,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def _key(row: dict[str, Any]) -> tuple[str, ...]:
     """What tells a row from others. The words of its command count in any order, without the threads and the seed."""
-    words = [word for word in str(row["command"]).split()[1:] if not word.startswith(("threads=", "seed="))]
+    words = [word for word in shlex.split(str(row["command"]))[1:] if not word.startswith(("threads=", "seed="))]
     return (*(str(row[key]) for key in ("experiment", "data", "metric", "seed")), *sorted(words))
 
 
@@ -218,7 +220,7 @@ def earlier_seconds(experiment: str) -> float:
 
 def _has_own_settings(command: str) -> bool:
     """Whether a row's command changes nothing of its experiment but the data."""
-    return all(word.startswith("dataset=") for word in reproduction.changes(command.split()[1:]))
+    return all(word.startswith("dataset=") for word in reproduction.changes(shlex.split(command)[1:]))
 
 
 def planned(names: Sequence[str], outputs: Path, words: Sequence[str], n_seeds: int = 1) -> list[Item]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,22 @@ def test_only_a_finished_run_is_recorded(script, tmp_path):
     (tmp_path / "status.json").write_text(json.dumps({"state": "running"}))
     with pytest.raises(SystemExit, match="is running, not done: nothing recorded"):
         script("results").record(tmp_path, [])
+
+
+@pytest.mark.parametrize(
+    ("word", "as_published"),
+    [("model.encoder=[512,256,128,32]", False), ("model.encoder=[512,256,128,64]", True), ("seed=3", True)],
+)
+def test_a_quoted_override_is_a_change_of_the_experiment(script, word, as_published):
+    """The command in a run's env.json is a line for a shell, with quotes around brackets."""
+    from dl_lab.configs import Composer
+
+    results = script("results")
+    words = ["experiment=cifar_ae_deep", word]
+    command = results._command(Path("run"), shlex.join(["dl-lab", *words, "hydra.run.dir=a b"]))
+    assert shlex.split(command) == ["dl-lab", *words]
+    config = Composer().compose(words).config
+    assert results._is_as_published(command, "cifar10", config) == as_published
 
 
 def test_a_repeated_seed_replaces_the_older_row(script, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,7 +30,7 @@ Row = Mapping[str, str]
 def is_full_length(run: Sequence[Row]) -> bool:
     """Whether a run has the experiment's own settings and length, on more than a few dozen items."""
     row = run[0]
-    words = row["command"].split()[1:]
+    words = shlex.split(row["command"])[1:]
     is_tiny = any(few in row["data"] for few in FEW_ITEMS)
     has_own_settings = bool(row["experiment"]) and all(word.startswith(SAME_EXPERIMENT) for word in words)
     return has_own_settings and not is_tiny and not is_cut(row["experiment"], row["epochs"])
