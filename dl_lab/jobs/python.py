@@ -7,7 +7,7 @@ import csv
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -84,7 +84,7 @@ def train(overrides: Sequence[str], config_dir: str | None, allow: Sequence[str]
         UserError: The config is wrong, or the run fails.
     """
     with _allow(allow):
-        composed = configs.Composer(config_dir).compose(_refuse_text(overrides))
+        composed = configs.Composer(config_dir).compose(_as_words(overrides))
         configs.refuse_unread(composed.unread)
         procedure = composed.config["procedure"]
         sources.forget_changed(_IMPORTED, procedure)
@@ -105,7 +105,7 @@ def sweep(overrides: Sequence[str], config_dir: str | None, allow: Sequence[str]
         UserError: The sweep failed. The message holds the last lines of its output.
     """
     flags = ["--config-dir", config_dir] if config_dir else []
-    command = [sys.executable, "-m", "dl_lab", "-m", *flags, *_refuse_text(overrides)]
+    command = [sys.executable, "-m", "dl_lab", "-m", *flags, *_as_words(overrides)]
     printed: list[str] = []
     with (
         _allow(allow),
@@ -141,15 +141,20 @@ def list_runs(outputs: str | Path | None) -> pandas.DataFrame | list[Row]:
     return _as_table(rows)
 
 
-def _refuse_text(overrides: Sequence[str]) -> list[str]:
+def _as_words(overrides: Sequence[str]) -> list[str]:
     """Return the overrides as a list.
 
     Raises:
-        UserError: They are a single text, whose letters would be taken for overrides.
+        UserError: They are no texts like key=value: a single text, a mapping, or a list of something else.
     """
+    example: list[str] = ["key=value"]
     if isinstance(overrides, str):
-        raise UserError(f"Give the overrides as a list: [{overrides!r}].")
-    return list(overrides)
+        example = [overrides]
+    elif isinstance(overrides, Mapping):
+        example = [f"{key}={value}" for key, value in overrides.items()]
+    elif all(isinstance(word, str) for word in overrides):
+        return list(overrides)
+    raise UserError(f"Give the overrides as a list of texts: {example}.")
 
 
 @contextlib.contextmanager

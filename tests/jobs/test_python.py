@@ -58,8 +58,12 @@ def test_an_edit_between_two_calls_is_seen(here, fresh_imports):
 
 
 def test_a_wrong_call_is_refused_in_one_sentence(here):
-    with pytest.raises(UserError, match="Give the overrides as a list"):
+    with pytest.raises(UserError, match=r"Give the overrides as a list of texts: \['"):
         dl_lab.train("model=mlp")
+    with pytest.raises(UserError, match=r"as a list of texts: \['seed=1'\]"):
+        dl_lab.train({"seed": 1})  # pyright: ignore[reportArgumentType]
+    with pytest.raises(UserError, match=r"as a list of texts: \['key=value'\]"):
+        dl_lab.sweep(["seed=1,2", 3])  # pyright: ignore[reportArgumentType]
     with pytest.raises(UserError, match="Did you mean mlp"):
         dl_lab.train(["model=mpl"])
     with pytest.raises(UserError, match="no job"):
