@@ -172,8 +172,24 @@ def read_tally(tally: Tally, prefix: str = "") -> Metrics:
     metrics: Metrics = {}
     for name, measure in tally.items():
         for key, value in measure.values(name).items():
-            metrics[prefix + key] = value
+            metrics[prefix + key] = as_number(prefix + key, value)
     return metrics
+
+
+def as_number(name: str, value: Any) -> float:
+    """Return a metric as a plain number: scikit-learn gives NumPy's, which no checkpoint can hold.
+
+    Raises:
+        UserError: The value is no number.
+    """
+    if type(value) in (int, float):
+        return value
+    try:
+        if not isinstance(value, str):
+            return float(value)
+    except (TypeError, ValueError, RuntimeError):  # RuntimeError: a tensor of several numbers
+        pass
+    raise UserError(f"The metric {name} must be a number; it is of the type {type(value).__name__}.")
 
 
 def columns_of(batch: Batch) -> list[Any]:

@@ -11,6 +11,7 @@ import os
 import pickle
 import warnings
 import zipfile
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from dl_lab.runs.files import write_atomic
 from dl_lab.runs.random_state import random_state, set_random_state
 from dl_lab.types import UserError
 
+PLAIN = (bool, int, float, complex, str, bytes, bytearray, type(None), torch.Size, torch.dtype, torch.device)
+
 
 def save(folder: Path, state: Mapping[str, object]) -> None:
     """Write last.pt, and keep the old one as previous.pt. A kill at any instant leaves at least one of them whole.
@@ -28,7 +31,11 @@ def save(folder: Path, state: Mapping[str, object]) -> None:
     Args:
         folder: The folder of checkpoints.
         state: Tensors and plain values.
+
+    Raises:
+        UserError: The state holds something else, which could not be read again.
     """
+    refuse_unreadable(state)
     folder.mkdir(exist_ok=True)
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
@@ -37,6 +44,29 @@ def save(folder: Path, state: Mapping[str, object]) -> None:
     if (folder / "last.pt").exists():
         os.replace(folder / "last.pt", folder / "previous.pt")
     os.replace(new, folder / "last.pt")
+
+
+def refuse_unreadable(value: object, path: str = "") -> None:
+    """Refuse a state that `load` could not read: `weights_only=True` takes tensors and plain values alone.
+
+    Raises:
+        UserError: The state holds a value of another type; the message has its path.
+    """
+    if isinstance(value, torch.Tensor) or type(value) in PLAIN:
+        return
+    if isinstance(value, dict) and type(value) in (dict, OrderedDict, Counter):
+        for key, item in value.items():
+            refuse_unreadable(key, f"{path}.{key}".lstrip("."))
+            refuse_unreadable(item, f"{path}.{key}".lstrip("."))
+    elif isinstance(value, list | tuple | set) and type(value) in (list, tuple, set):
+        for item in value:
+            refuse_unreadable(item, path)
+    else:
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        raise UserError(
+            f"A checkpoint cannot hold {path}, a {kind}. It takes tensors, numbers and texts, and lists and "
+            "dictionaries of them: torch.from_numpy(array), number.item()."
+        )
 
 
 def save_own(folder: Path, state: Mapping[str, object], positions: Mapping[str, int]) -> None:

@@ -59,6 +59,15 @@ class Continuation:
         self._saved_at = time.monotonic()
         self._save_seconds = self._saved_at - began
 
+    def refuse_unreadable(self, session: Session) -> None:
+        """Refuse, before the first update, states that no checkpoint can hold.
+
+        Raises:
+            UserError: The learner or a callback has such a state.
+        """
+        state = {"learner": session.learner.state_dict(), "callbacks": self.callbacks.state_dict()}
+        checkpoints.refuse_unreadable(state)
+
     def restore(self, session: Session) -> bool:
         """Bring the session to the last checkpoint. Records that were written after the checkpoint are removed.
 

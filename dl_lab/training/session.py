@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
@@ -134,7 +135,7 @@ class Callbacks:
         """Find the hooks.
 
         Raises:
-            ConfigError: A callback has none of the hooks.
+            ConfigError: A callback has none of the hooks, takes other arguments, or has a hook of another library.
         """
         self._callbacks = dict(callbacks)
         self._hooks: dict[str, list[Callable[..., None]]] = {hook: [] for hook in HOOKS}
@@ -142,7 +143,11 @@ class Callbacks:
             hooks = [hook for hook in HOOKS if _defines(callback, hook)]
             if not hooks:
                 raise ConfigError(f"callbacks.{name} has none of the methods of a callback: {', '.join(HOOKS)}.")
+            for method in dir(callback):
+                if method.startswith("on_"):  # of Lightning and Keras
+                    raise ConfigError(f"callbacks.{name}: nothing calls {method}. The hooks are {', '.join(HOOKS)}.")
             for hook in hooks:
+                _refuse_other_arguments(name, callback, hook)
                 self._hooks[hook].append(getattr(callback, hook))
 
     def call(self, hook: str, session: Session, *arguments: object) -> None:
@@ -163,6 +168,23 @@ class Callbacks:
         for name, callback in self._callbacks.items():
             if name in state and _defines(callback, "load_state_dict"):
                 callback.load_state_dict(state[name])
+
+
+def _refuse_other_arguments(name: str, callback: object, hook: str) -> None:
+    """Check that a hook takes what it is called with: at the end of an epoch it would be too late.
+
+    Raises:
+        ConfigError: The hook takes other arguments.
+    """
+    wanted = list(inspect.signature(getattr(Callback, hook)).parameters)[1:]
+    try:
+        inspect.signature(getattr(callback, hook)).bind(*wanted)
+    except TypeError:
+        raise ConfigError(
+            f"callbacks.{name}: {type(callback).__name__}.{hook} must take the arguments {', '.join(wanted)}."
+        ) from None
+    except ValueError:  # it has no signature
+        return
 
 
 def _defines(callback: object, method: str) -> bool:

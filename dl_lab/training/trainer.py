@@ -20,7 +20,7 @@ from dl_lab.training.evaluation import judge, keep_best
 from dl_lab.training.rehearsal import rehearse_fit
 from dl_lab.training.session import Callback, Callbacks, Session
 from dl_lab.training.updates import UpdateLoop, record_fingerprints
-from dl_lab.types import ConfigError, Learner, Metrics, Split, Tally, read_tally
+from dl_lab.types import ConfigError, Learner, Metrics, Split, Tally, as_number, read_tally
 
 
 class Trainer:
@@ -109,7 +109,8 @@ class Trainer:
             The metrics of the chosen epoch and of the test split, by their full names.
 
         Raises:
-            UserError: The training cannot continue: it diverged, was interrupted, or a metric is not measured.
+            UserError: The training cannot continue: it diverged, was interrupted, a metric is not measured, or a
+                checkpoint could not hold the state of the learner or of a callback.
         """
         callbacks = Callbacks(self.callbacks)
         continuation = Continuation(callbacks, self.checkpoint_seconds, self.checkpoint_steps)
@@ -119,6 +120,7 @@ class Trainer:
         run.begin()
         if session.step == 0:
             record_fingerprints(session)
+        continuation.refuse_unreadable(session)
         try:
             callbacks.call("fit_start", session)
             with count_stop_signals(most=1) as interrupted, distributed.together():
@@ -251,6 +253,7 @@ class Trainer:
         metrics = read_tally(train, "train/") | read_tally(val, "val/")
         keep_best(session, metrics, self.monitor, self.mode, epoch)
         callbacks.call("evaluation_end", session, "val", metrics)
+        _make_plain(metrics)
         return metrics
 
     def _judge(self, session: Session, split: Split) -> Tally:
@@ -274,6 +277,7 @@ class Trainer:
         metrics = {**chosen, **read_tally(tally, "test/")}
         callbacks.call("evaluation_end", session, "test", metrics)
         callbacks.call("fit_end", session, tally, metrics)
+        _make_plain(metrics)
         run.log({name: value for name, value in metrics.items() if name not in chosen}, session.step, session.epoch)
         run.board.scalars({f"final/{name}": value for name, value in metrics.items()}, session.step)
         n_parameters, n_trainable = learner.n_parameters()
@@ -307,6 +311,16 @@ class Trainer:
             save_same(folder / "best.safetensors", folder / "last.safetensors")
         else:
             save_weights(folder / "best.safetensors", session.best["weights"], best)
+
+
+def _make_plain(metrics: Metrics) -> None:
+    """Turn what callbacks added into plain numbers, in place: the best weights share the dictionary.
+
+    Raises:
+        UserError: A value is no number.
+    """
+    for name, value in metrics.items():
+        metrics[name] = as_number(name, value)
 
 
 def _are_equal(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> bool:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from dl_lab.datasets.dataset import Dataset
+from dl_lab.runs import checkpoints
 from dl_lab.runs.board import NoBoard
 from dl_lab.runs.files import read_json, read_records
 from dl_lab.runs.recorder import Run
@@ -166,6 +169,103 @@ def test_batch_normalisation_and_a_last_batch_of_one(tmp_path):
 def test_a_callback_without_any_hook_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"callbacks.mine has none of the methods of a callback: fit_start"):
         fit(tmp_path / "run", callbacks={"mine": object()})
+
+
+class WithState:
+    def __init__(self, state):
+        self.state = state
+
+    def epoch_end(self, session, metrics):
+        pass
+
+    def state_dict(self):
+        return {"seen": self.state}
+
+
+@pytest.mark.parametrize(
+    ("state", "kind"),
+    [
+        (np.ones(2), r"callbacks\.mine\.seen, a numpy\.ndarray"),
+        ({"best": [np.float64(1.0)]}, r"callbacks\.mine\.seen\.best, a numpy\.float64"),  # isinstance(..., float)
+        (lambda: 1, r"callbacks\.mine\.seen, a builtins\.function"),
+        (frozenset([1]), r"callbacks\.mine\.seen, a builtins\.frozenset"),
+    ],
+)
+def test_a_state_that_no_checkpoint_can_be_read_with_is_refused_before_the_first_update(tmp_path, state, kind):
+    with pytest.raises(UserError, match=f"A checkpoint cannot hold {kind}"):
+        fit(tmp_path / "run", callbacks={"mine": WithState(state)})
+    assert not (tmp_path / "run" / "losses.f64").exists()
+
+
+def test_what_a_checkpoint_takes_it_gives_back(tmp_path):
+    state = {
+        "tensor": torch.arange(3),
+        "plain": [True, 1, 1.5, 1j, "a", b"b", bytearray(b"c"), None, (1, 2), {3}],
+        "torch": [torch.Size([2]), torch.float32, torch.device("cpu")],
+        "ordered": OrderedDict(a=1),
+        "counter": Counter("aab"),  # of torch's MultiStepLR
+        5: "a key that is a number",
+    }
+    checkpoints.save(tmp_path, state)
+    found = checkpoints.load(tmp_path)
+    assert found is not None
+    assert torch.equal(found.pop("tensor"), state.pop("tensor"))
+    assert found == state
+
+
+class Metrical:
+    def __init__(self, value):
+        self.value = value
+
+    def evaluation_end(self, session, split, metrics):
+        metrics[f"{split}/own"] = self.value
+
+    def fit_end(self, session, tally, metrics):
+        metrics["test/end"] = self.value
+
+
+@pytest.mark.parametrize("value", [np.float64(0.5), np.float32(0.5), torch.tensor(0.5)])
+def test_a_metric_of_a_callback_becomes_a_plain_number(tmp_path, value):
+    """NumPy's would make checkpoints that cannot be read."""
+    fit(tmp_path / "run", callbacks={"mine": Metrical(value)}, checkpoint_steps=1)
+    metrics = (read_json(tmp_path / "run" / "summary.json") or {})["metrics"]
+    assert {name: metrics[name] for name in ("val/own", "test/own", "test/end")} == dict.fromkeys(
+        ("val/own", "test/own", "test/end"), 0.5
+    )
+    state = checkpoints.load(tmp_path / "run" / "checkpoints")
+    assert state is not None
+    assert type(state["best"]["metrics"]["val/own"]) is type(state["history"][0]["val/own"]) is float
+
+
+@pytest.mark.parametrize("value", ["good", np.ones(2), torch.ones(2), None])
+def test_a_metric_that_is_no_number_is_one_sentence(tmp_path, value):
+    with pytest.raises(UserError, match="The metric val/own must be a number; it is of the type"):
+        fit(tmp_path / "run", callbacks={"mine": Metrical(value)})
+
+
+class OtherArguments:
+    def epoch_end(self, session):
+        pass
+
+
+class Foreign:
+    def fit_start(self, session):
+        pass
+
+    def on_train_epoch_end(self, trainer, module):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("callback", "words"),
+    [
+        (OtherArguments(), r"callbacks\.mine: OtherArguments\.epoch_end must take the arguments session, metrics"),
+        (Foreign(), r"callbacks\.mine: nothing calls on_train_epoch_end\. The hooks are fit_start, "),
+    ],
+)
+def test_a_hook_that_cannot_be_called_is_refused_before_the_run(callback, words):
+    with pytest.raises(ConfigError, match=words):
+        Trainer(max_epochs=1, batch_size=8, callbacks={"mine": callback}).rehearse(learner(), DATA)
 
 
 def test_max_steps_ends_within_an_epoch(tmp_path):
