@@ -161,12 +161,16 @@ def perform(run: Run, choices: Mapping[str, str], quiet: bool = False, beside_ot
                 print("\n".join(reporting.header(run, choices, facts, tables.terminal_width())), file=sys.stderr)
             started = time.perf_counter()
             metrics = procedure(run)
+            if not isinstance(metrics, Mapping):
+                kind = "nothing" if metrics is None else f"a {type(metrics).__name__}"
+                raise UserError(f"The procedure returned {kind}; it must return its metrics, a dictionary of numbers.")
             seconds = time.perf_counter() - started
             cost = {"key": cost_key(run.config), "seconds": seconds, "epochs": run.summary.get("epochs", 1)}
             if run.resuming:  # the seconds of this process are not those of all epochs
                 run.finish(metrics)
             else:
                 run.finish(metrics, cost=cost)
+            metrics = run.summary["metrics"]  # plain numbers
             _show_findings(run)
     except (Interrupted, KeyboardInterrupt) as stop:
         raise Interrupted(f"{str(stop) or 'Interrupted.'} Continue with:  dl-lab resume {run.folder}") from None

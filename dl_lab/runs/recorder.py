@@ -27,7 +27,7 @@ from dl_lab.runs.board import Board, NoBoard
 from dl_lab.runs.figures import render
 from dl_lab.runs.files import now, read_json, read_records, to_json, write_atomic
 from dl_lab.runs.formats import FORMAT, refuse_newer
-from dl_lab.types import Interrupted, Metrics, Progress, Pruned, UserError
+from dl_lab.types import Interrupted, Metrics, Progress, Pruned, UserError, as_number
 
 if TYPE_CHECKING:
     import numpy as np
@@ -218,7 +218,11 @@ class Run:
         """Write summary.json: the final metrics, and the facts that they depend on.
 
         JSON has no number that is not finite. Such a metric is null there, and "not_finite" says what it was.
+
+        Raises:
+            UserError: A metric is no number.
         """
+        metrics = {name: as_number(name, value) for name, value in metrics.items()}
         self.summary = {**self.summary, **facts, "metrics": metrics}
         self.summary.pop("not_finite", None)
         if not_finite := not_finite_metrics(metrics):
@@ -262,7 +266,11 @@ class Run:
             step: The number of updates so far.
             epoch: The number of epochs so far.
             timings: Seconds and rates, for timings.jsonl.
+
+        Raises:
+            UserError: A metric is no number.
         """
+        metrics = {name: as_number(name, value) for name, value in metrics.items()}
         self.append("metrics.jsonl", {"epoch": epoch, "step": step, **metrics})
         shown = dict(metrics)
         if timings:

@@ -101,7 +101,7 @@ def _heading(run: Run, choices: Mapping[str, str], dataset: Mapping[str, str]) -
     epochs = run.summary.get("epochs")
     if epochs:
         parts.append(count(epochs, "epoch"))
-    return ", ".join(parts)
+    return ", ".join(part for part in parts if part)
 
 
 def _doctor_lines(run: Run, width: int) -> list[str]:

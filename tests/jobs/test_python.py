@@ -32,6 +32,20 @@ def test_the_notebook_runs(here, monkeypatch):
     assert repr(names["swept"]).endswith(": 4 finished jobs")
 
 
+@pytest.mark.parametrize(
+    ("returned", "words"),
+    [("None", "nothing"), ("[1.0]", "a list"), ("0.5", "a float"), ("{'a': 'x'}", "metric a must")],
+)
+def test_a_procedure_of_ones_own_returns_its_metrics(here, returned, words):
+    module = f"own_answer_{words[-4:].strip()}"
+    (here / f"{module}.py").write_text(f"def answer(run):\n    return {returned}\n")
+    (here / "conf" / "procedure").mkdir(parents=True)
+    (here / "conf" / "procedure" / "own.yaml").write_text(f"_target_: {module}.answer\n_partial_: true\n")
+    nothing = [f"{part}=null" for part in ("dataset", "model", "task", "optimizer", "learner", "trainer", "callbacks")]
+    with pytest.raises(UserError, match=words):
+        dl_lab.train(["procedure=own", *nothing, "logger=none"], config_dir="conf", allow=[module])
+
+
 def test_train_and_list(here):
     finished = dl_lab.train(SMALL)
     assert finished.folder.is_dir()

@@ -15,13 +15,15 @@ import time
 from pathlib import Path
 from types import MappingProxyType
 
+import numpy as np
 import pytest
+import torch
 
 from dl_lab.runs.board import NoBoard
 from dl_lab.runs.environment import describe_environment
 from dl_lab.runs.files import read_json, read_losses, read_records, to_json, write_atomic
 from dl_lab.runs.recorder import Run
-from dl_lab.types import Interrupted
+from dl_lab.types import Interrupted, UserError
 
 SMOKE = [
     "dataset.source=generated",
@@ -148,6 +150,24 @@ def test_values_and_timings_go_to_files_of_their_own(run):
     )
     assert read_records(run.folder / "timings.jsonl")[0]["speed"] == 9.0
     assert [record["loss"] for record in run.records()] == [0.5, None]
+
+
+@pytest.mark.parametrize("value", [np.float32(0.5), np.array(0.5), torch.tensor(0.5)])
+def test_metrics_of_numpy_and_torch_become_plain_numbers(run, value):
+    """Not their text: `runs` and `compare` would leave it out without a word."""
+    run.log({"loss": value}, step=1, epoch=1)
+    run.finish({"loss": value})
+    assert run.records()[0]["loss"] == run.summary["metrics"]["loss"] == 0.5
+    assert type(run.summary["metrics"]["loss"]) is float
+
+
+@pytest.mark.parametrize("value", ["good", np.ones(2), torch.ones(2), [1.0], None])
+def test_a_metric_that_is_no_number_is_one_sentence(run, value):
+    with pytest.raises(UserError, match="The metric loss must be a number; it is of the type"):
+        run.log({"loss": value}, step=1, epoch=1)
+    with pytest.raises(UserError, match="The metric loss must be a number"):
+        run.finish({"loss": value})
+    assert not (run.folder / "metrics.jsonl").exists()
 
 
 def test_a_record_cut_short_by_a_kill_is_left_out(run):
