@@ -395,6 +395,24 @@ def test_one_seed_each_is_noise_only_where_the_lead_is_small(make_sweep, capsys,
     assert named == ({"difference-within-the-noise"} if is_noise else set())
 
 
+@pytest.mark.parametrize(
+    "task",
+    [
+        {"_target_": "dl_lab.tasks.classification.Classification", "loss": {"_target_": "torch.nn.MultiMarginLoss"}},
+        {"_target_": "my_lab.tasks.Consistency"},
+    ],
+)
+def test_a_loss_of_ones_own_has_no_known_value_at_chance(task):
+    learner = {"model": {}, "optimizer": {"_target_": "torch.optim.Adam", "lr": 0.001}, "task": task}
+    own = {"procedure": {"learner": learner}}
+    high = {"losses": [30.0, *FLAT[:40]]}  # the cross-entropy of a bad initialisation
+    assert "bad-initialisation" in names(evidence(**high))
+    assert evidence(**high, **own).chance_loss is None
+    assert "bad-initialisation" not in names(evidence(**high, **own))
+    # An accuracy below the commonest class says enough.
+    assert "wrong-sign-or-order" in names(evidence(accuracy=[0.01] * 6, **own))
+
+
 def test_data_that_are_not_finite_are_the_cause_of_a_divergence():
     """No lower rate is proposed for them."""
     message = "The training loss became nan at step 2 (epoch 1, lr 0.1). The data are the cause: column x has nan (1)."

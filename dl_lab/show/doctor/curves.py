@@ -92,10 +92,12 @@ def find_chance_level(evidence: Evidence) -> Iterator[Finding]:
     margin = 2.5 * math.sqrt(max(share * (1 - share), 0.01) / n)
     balanced = evidence.curve("val/balanced_accuracy")
     predicts_one = bool(balanced) and abs(balanced[-1] - 1 / n_classes) < 0.02
-    if best < share - 2 * margin and losses and chance and min(losses) < 0.9 * chance:
+    # The entropy, not the chance of the loss: such a fault is likely in a task of one's own.
+    entropy = evidence.entropy
+    if best < share - 2 * margin and losses and entropy and min(losses) < 0.9 * entropy:
         yield Finding(
             "wrong-sign-or-order",
-            f"The loss fell to {number(min(losses))}, below the {number(chance)} of a guess, while the accuracy "
+            f"The loss fell to {number(min(losses))}, below the {number(entropy)} of a guess, while the accuracy "
             f"({number(best)}) stays below the {number(share)} of the commonest class.",
             "The loss and the accuracy disagree: the scores have the wrong sign, or the labels of the loss and of "
             "the measurement are numbered differently.",

@@ -136,6 +136,15 @@ class Evidence:
         return max(counts) / sum(counts) if sum(counts) else None
 
     @cached_property
+    def entropy(self) -> float | None:
+        """The entropy of the training classes' shares, in nats; None without classes."""
+        counts = [n for n in self.counts("train").values() if n]
+        if not self.is_classification or not sum(counts):
+            return None
+        total = sum(counts)
+        return -sum(n / total * math.log(n / total) for n in counts)
+
+    @cached_property
     def chance_loss(self) -> float | None:
         """The loss of a guess: the entropy of the classes' shares (nats), or the variance of a regression's target.
 
@@ -143,10 +152,8 @@ class Evidence:
         """
         if not self.has_usual_loss:
             return None
-        counts = [n for n in self.counts("train").values() if n]
-        if self.is_classification and sum(counts):
-            total = sum(counts)
-            return -sum(n / total * math.log(n / total) for n in counts)
+        if self.entropy is not None:
+            return self.entropy
         variance = self.examination.get("target_variance")
         return float(variance) if variance is not None else None
 
