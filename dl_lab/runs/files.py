@@ -47,7 +47,8 @@ def to_json(value: object, indent: int | None = None) -> str:
     """Return strict JSON, in which a number that is not finite becomes null.
 
     Args:
-        value: Mappings, sequences and plain values. Anything else becomes its text.
+        value: Mappings, sequences and plain values. Those of NumPy and torch become numbers and lists, anything else
+            its text.
         indent: Blanks by which each level is indented. None: all on one line.
     """
     try:
@@ -62,11 +63,19 @@ def _plain(value: object) -> object:
         return dict(value)
     if isinstance(value, Sequence) and not isinstance(value, bytes):
         return list(value)
-    return str(value)
+    numbers = as_numbers(value)
+    return str(value) if numbers is value else numbers
+
+
+def as_numbers(value: object) -> object:
+    """Return an array or a number of NumPy's or torch's as plain numbers; anything else as it is."""
+    to_list = getattr(value, "tolist", None)
+    return to_list() if callable(to_list) and hasattr(value, "dtype") else value
 
 
 def _finite(value: object) -> object:
     """Return a value with null in the place of each number that is not finite."""
+    value = as_numbers(value)
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from dl_lab.runs.board import Board, NoBoard
 from dl_lab.runs.figures import render
-from dl_lab.runs.files import now, read_json, read_records, to_json, write_atomic
+from dl_lab.runs.files import as_numbers, now, read_json, read_records, to_json, write_atomic
 from dl_lab.runs.formats import FORMAT, refuse_newer
 from dl_lab.types import Interrupted, Metrics, Progress, Pruned, UserError, as_number
 
@@ -321,7 +321,7 @@ class Run:
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, columns)
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({key: as_numbers(value) for key, value in row.items()} for row in rows)
         path = self.folder / "tables" / f"{name}.csv"
         write_atomic(path, text.getvalue())
         return path

@@ -213,6 +213,23 @@ def test_json_takes_any_mapping_and_sequence_and_turns_the_rest_into_text():
         assert {key: found[key] for key in plain} == {"a": {"b": [0, 1]}, "c": "x", "d": "b'y'"}
 
 
+@pytest.mark.parametrize("more", [{}, {"n": float("nan")}])
+def test_json_and_tables_keep_the_numbers_of_numpy_and_torch(run, more):
+    """As text, "tensor(2)" or "0.5", nobody could compute with them."""
+    values = {"a": np.float32(0.5), "b": torch.tensor(2), "c": np.ones(2), "d": {"e": [torch.ones(1), np.int64(3)]}}
+    found = json.loads(to_json({**values, **more}))
+    assert {key: found[key] for key in values} == {"a": 0.5, "b": 2, "c": [1.0, 1.0], "d": {"e": [[1.0], 3]}}
+    path = run.table("numbers", [{"a": np.float32(0.5), "b": torch.tensor(2)}])
+    assert path.read_text().splitlines() == ["a,b", "0.5,2"]
+
+
+def test_json_writes_null_for_an_array_that_is_not_finite():
+    assert json.loads(to_json({"a": np.array([1.0, np.inf]), "b": torch.tensor(float("nan"))})) == {
+        "a": [1, None],
+        "b": None,
+    }
+
+
 def test_cutting_back_removes_the_records_after_a_checkpoint(run):
     run.log({"loss": 1.0}, 1, 1)
     positions = run.positions()
