@@ -148,7 +148,9 @@ def read(folder: Path) -> Record:
     else:
         metrics, epoch = _newest(folder)
     dataset = as_mapping(summary.get("dataset")) or as_mapping(status.get("dataset"))
+    asked = frozenset(keys.of_word(word) for word in overrides(folder))
     values = {path: value for path, value in settings(config).items() if path not in keys.choices()}
+    values = _name_parts(values, config, asked)
     generated = as_mapping(config.get("dataset")).get("source") == "generated"
     return Record(
         folder=folder,
@@ -163,7 +165,7 @@ def read(folder: Path) -> Record:
         epochs=number_or_none(as_mapping(config.get("trainer")).get("max_epochs")) if epoch is not None else None,
         error=error_line(status),
         reference=as_mapping(config.get("reference")),
-        asked=frozenset(keys.of_word(word) for word in overrides(folder)),
+        asked=asked,
         test_looks=number_or_none(summary.get("test_looks")) or 0,
         parameters=number_or_none(summary.get("parameters")),
         trainable=number_or_none(summary.get("trainable")),
@@ -199,6 +201,28 @@ def settings(config: Mapping[str, Any]) -> dict[str, Any]:
         if not is_repeated and keys.counts(path).shown:
             found[path] = value
     return found
+
+
+def _name_parts(values: Mapping[str, Any], config: Mapping[str, Any], asked: Iterable[str]) -> dict[str, Any]:
+    """Give each part that the command line wrote out a value of its own: task.loss is "HuberLoss(delta=0.5)".
+
+    No chosen group tells the class of such a part. Groups themselves have no dot in their names.
+    """
+    named = dict(values)
+    for path in asked:
+        part: Any = config
+        for key in path.split("."):
+            part = as_mapping(part).get(key)
+        if "." in path and isinstance(part, Mapping) and part and keys.counts(path).shown:
+            named = {key: value for key, value in named.items() if not key.startswith(f"{path}.")}
+            named[path] = _describe_part(part)
+    return named
+
+
+def _describe_part(part: Mapping[str, Any]) -> str:
+    kind = str(part.get("_target_", "")).rpartition(".")[2]
+    arguments = [f"{key}={value}" for key, value in part.items() if not str(key).startswith("_")]
+    return f"{kind}({', '.join(arguments)})" if arguments else kind
 
 
 def _tails(path: str) -> list[str]:

@@ -30,6 +30,19 @@ def test_a_metric_that_is_not_finite_does_not_end_the_sweep(sweep, command):
     assert values[:n_finite] == sorted(value for value in values if value is not None)
 
 
+def test_losses_of_several_kinds_are_named_and_not_compared_without_a_warning(sweep, command):
+    """A class on the command line is a setting like any other; the best by a loss of its own kind says little."""
+    swept = sweep("task.loss={_target_:torch.nn.MultiMarginLoss,margin:0.5},cross_entropy", "seed=0,1")
+    caution = "settings differ in task.loss, so val/loss is not the same quantity in all of them."
+    assert f"The {caution}" in swept.text
+    assert "is loss=MultiMarginLoss(margin=0.5) with " in swept.text
+    answer = " ".join(command("compare", str(swept.folder))[1].split())
+    assert f"Warning: the {caution} Choose by another metric: --metric val/accuracy." in answer
+    assert caution not in " ".join(command("compare", str(swept.folder), "--metric", "val/accuracy")[1].split())
+    rows = json.loads(command("compare", str(swept.folder), "--json")[1])
+    assert {row["task.loss"] for row in rows} == {"MultiMarginLoss(margin=0.5)", "cross_entropy"}
+
+
 def test_a_search_continues_after_trials_without_a_value(sweep):
     swept = sweep("search=random", "n_trials=4", "optimizer.lr=tag(log,interval(1e-3,1e32))", "search_seed=1")
     assert swept.states == ["done"] * 4

@@ -49,6 +49,17 @@ class Comparison:
         return self.groups[0] if self.by and self.groups[0].spread(self.by.metric) else None
 
     @property
+    def loss_caution(self) -> str:
+        """A sentence where a loss chooses the best, and the settings make it different quantities; else ""."""
+        if self.by is None or self.by.metric.rpartition("/")[2] != "loss" or len(self.groups) < 2:
+            return ""
+        changing = [path for path in self.outcome.paths if path == "task" or _changes_the_loss(path)]
+        if not changing:
+            return ""
+        names = ", ".join(changing)
+        return f"The settings differ in {names}, so {self.by.metric} is not the same quantity in all of them."
+
+    @property
     def tied(self) -> tuple[Group, ...]:
         """The best setting and those whose mean equals its mean exactly; () where there is no best."""
         if self.best is None or self.by is None:
@@ -62,6 +73,11 @@ class Comparison:
             if is_tied:
                 tied.append(group)
         return tuple(tied)
+
+
+def _changes_the_loss(path: str) -> bool:
+    """Whether the reported loss depends on a setting of the task: it leaves penalties on the weights out."""
+    return path.startswith("task.") and path not in ("task.norm", "task.strength")
 
 
 def _count_missing(group: Group, spread: Spread | None) -> int:

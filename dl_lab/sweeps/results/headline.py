@@ -24,14 +24,16 @@ def summarise(folder: Path, metric: str) -> list[str]:
     except UserError as error:  # no job is done; the message says what became of them
         return [f"0 of {len(read_plan(folder)['jobs'])} jobs done. {error}"]
     blocks = found.blocks()
-    parts = [name_best(_compare(block, metric), with_data=len(blocks) > 1) for block in blocks]
+    abouts = [_compare(block, metric) for block in blocks]
+    parts = [name_best(about, with_data=len(blocks) > 1) for about in abouts]
     counted = f"{len(found.records)} of {len(found.plan['jobs'])} jobs done"
     unfinished = outcome.words(found.unfinished, found.not_started)
     if unfinished:
         counted = f"{counted}, {unfinished}"
     sentences = [f"{part}." for part in parts[:-1] if part]
     last = f"{parts[-1]}; {counted}" if parts[-1] else counted
-    return [*sentences, f"{last}."]
+    cautions = dict.fromkeys(caution for about in abouts if (caution := about.loss_caution))
+    return [*sentences, f"{last}.", *cautions]
 
 
 def _compare(found: Outcome, metric: str) -> Comparison:

@@ -136,7 +136,16 @@ def _warn(about: Comparison) -> list[str]:
     has_folds = any("fold" in name for name in name_replicates(about.outcome))
     if has_folds and len(about.groups[0].records) > 1:
         lines.append(FOLDS)
-    return lines + _warn_of_few(about)
+    return lines + _warn_of_losses(about) + _warn_of_few(about)
+
+
+def _warn_of_losses(about: Comparison) -> list[str]:
+    if not about.loss_caution or about.by is None:
+        return []
+    split = about.by.metric.partition("/")[0]
+    others = [name for name in about.outcome.metrics if name.startswith(f"{split}/") and not name.endswith("/loss")]
+    other = f" Choose by another metric: --metric {others[0]}." if others else ""
+    return [f"Warning: {about.loss_caution[0].lower()}{about.loss_caution[1:]}{other}"]
 
 
 def _warn_of_few(about: Comparison) -> list[str]:
