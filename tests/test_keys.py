@@ -7,7 +7,7 @@ import pytest
 from dl_lab import keys
 from dl_lab.configs import catalogue, identity
 from dl_lab.keys import Counts
-from dl_lab.runs import records
+from dl_lab.runs import settings
 from dl_lab.runs.hparams import hparams
 from dl_lab.show import reporting
 from dl_lab.sweeps import plan
@@ -56,7 +56,7 @@ def test_an_argument_of_a_procedure_with_the_name_of_a_setting_is_part_of_the_re
 CHANGES = {
     "identity": lambda: identity.job_id(config(1), "", "") != identity.job_id(config(2), "", ""),
     "cost": lambda: identity.cost_key(config(1)) != identity.cost_key(config(2)),
-    "shown": lambda: "trainer.new" in records.settings(config(1)),
+    "shown": lambda: "trainer.new" in settings.settings(config(1)),
     "published": lambda: reporting._is_deviation("trainer.new=1", own={}),
     "same_sweep": lambda: plan.sweep_key(["trainer.new=1"], []) != plan.sweep_key(["trainer.new=2"], []),
 }

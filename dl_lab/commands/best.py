@@ -119,7 +119,7 @@ def refuse_changed_configs(about: Comparison, best: Group) -> None:
     """
     from dl_lab import configs
     from dl_lab.configs.identity import relevant
-    from dl_lab.runs.records import settings
+    from dl_lab.runs.settings import settings
 
     record = best.records[0]
     number = int(record.folder.name.partition("_")[0])

@@ -16,6 +16,7 @@ from dl_lab.runs import records
 from dl_lab.runs.files import as_mapping, read_json, read_losses, read_records
 from dl_lab.runs.find import find_run, short_name
 from dl_lab.runs.records import Record
+from dl_lab.runs.settings import flatten
 from dl_lab.show import tables
 from dl_lab.show.options import Parser, add_outputs
 from dl_lab.show.tables import Column
@@ -134,7 +135,7 @@ def _dataset(folder: Path, environment: Mapping[str, object]) -> dict[str, objec
     for name in ("summary.json", "status.json"):
         facts = (read_json(folder / name) or {}).get("dataset")
         if facts:
-            return {**records.flatten(facts), **_digests(environment, "data_files")}
+            return {**flatten(facts), **_digests(environment, "data_files")}
     return _digests(environment, "data_files")
 
 

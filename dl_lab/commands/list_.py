@@ -221,7 +221,7 @@ LONGEST_TITLE = len("All keys")
 
 def _write_settings(content: Mapping[str, Any]) -> str:
     """Write what an experiment's own file sets, as words: "seed=42 optimizer.lr=0.01"."""
-    from dl_lab.runs.records import flatten
+    from dl_lab.runs.settings import flatten
 
     own = {key: value for key, value in content.items() if key not in ("defaults", "id", "reference")}
     if not own:

@@ -23,7 +23,7 @@ from dl_lab import configs
 from dl_lab.configs.words import did_you_mean
 from dl_lab.runs.files import as_mapping, read_json, write_atomic
 from dl_lab.runs.find import find_run, state_of, weights_of
-from dl_lab.runs.records import flatten
+from dl_lab.runs.settings import flatten
 from dl_lab.show.options import Parser, add_outputs, output_file
 from dl_lab.types import Answer, ConfigError, Predictor, UserError, count
 

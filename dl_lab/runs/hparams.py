@@ -7,7 +7,7 @@ from typing import Any
 
 from dl_lab import keys
 from dl_lab.runs.board import HParam
-from dl_lab.runs.records import flatten
+from dl_lab.runs.settings import flatten
 
 
 def hparams(config: Mapping[str, Any], choices: Mapping[str, str], words: Sequence[str] = ()) -> dict[str, HParam]:

@@ -15,6 +15,7 @@ from dl_lab import keys
 from dl_lab.runs import yaml_text
 from dl_lab.runs.files import as_mapping, error_line, number_or_none, only_numbers, parse_time, read_json, read_records
 from dl_lab.runs.find import find_run, find_runs, is_run, short_name, state_of
+from dl_lab.runs.settings import name_parts, settings
 from dl_lab.types import Metrics, UserError
 
 SMALLER_IS_BETTER = (
@@ -150,7 +151,7 @@ def read(folder: Path) -> Record:
     dataset = as_mapping(summary.get("dataset")) or as_mapping(status.get("dataset"))
     asked = frozenset(keys.of_word(word) for word in overrides(folder))
     values = {path: value for path, value in settings(config).items() if path not in keys.choices()}
-    values = _name_parts(values, config, asked)
+    values = name_parts(values, config, asked)
     generated = as_mapping(config.get("dataset")).get("source") == "generated"
     return Record(
         folder=folder,
@@ -186,59 +187,6 @@ def _config(folder: Path) -> Mapping[str, Any]:
         return yaml_text.read_mapping((folder / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
         return {}
-
-
-def settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a config by dotted path, each one once.
-
-    A resolved config repeats its parts: procedure.learner.model.hidden is model.hidden. The shorter path stands for
-    both. Class names are left out, because the chosen groups tell them, and so are keys that no table shows.
-    """
-    flat = {path: value for path, value in flatten(config).items() if not path.rpartition(".")[2].startswith("_")}
-    found = {}
-    for path, value in flat.items():
-        is_repeated = any(tail in flat and flat[tail] == value for tail in _tails(path))
-        if not is_repeated and keys.counts(path).shown:
-            found[path] = value
-    return found
-
-
-def _name_parts(values: Mapping[str, Any], config: Mapping[str, Any], asked: Iterable[str]) -> dict[str, Any]:
-    """Give each part that the command line wrote out a value of its own: task.loss is "HuberLoss(delta=0.5)".
-
-    No chosen group tells the class of such a part. Groups themselves have no dot in their names.
-    """
-    named = dict(values)
-    for path in asked:
-        part: Any = config
-        for key in path.split("."):
-            part = as_mapping(part).get(key)
-        if "." in path and isinstance(part, Mapping) and part and keys.counts(path).shown:
-            named = {key: value for key, value in named.items() if not key.startswith(f"{path}.")}
-            named[path] = _describe_part(part)
-    return named
-
-
-def _describe_part(part: Mapping[str, Any]) -> str:
-    kind = str(part.get("_target_", "")).rpartition(".")[2]
-    arguments = [f"{key}={value}" for key, value in part.items() if not str(key).startswith("_")]
-    return f"{kind}({', '.join(arguments)})" if arguments else kind
-
-
-def _tails(path: str) -> list[str]:
-    """Return the shorter ends of a path: ["b.c", "c"] of "a.b.c"."""
-    parts = path.split(".")
-    return [".".join(parts[i:]) for i in range(1, len(parts))]
-
-
-def flatten(value: Any, path: str = "") -> dict[str, Any]:
-    """Turn {"a": {"b": 1}} into {"a.b": 1}. Lists, scalars and empty mappings are leaves."""
-    if not isinstance(value, Mapping) or not value:
-        return {path: value}
-    flat = {}
-    for key, item in value.items():
-        flat |= flatten(item, f"{path}.{key}" if path else str(key))
-    return flat
 
 
 def _newest(folder: Path) -> tuple[Metrics, int | None]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dl_lab import configs
 from dl_lab.configs import targets
 from dl_lab.configs.parts import dataset_of, procedure_of, trainer_of
-from dl_lab.runs.records import flatten
+from dl_lab.runs.settings import flatten
 from dl_lab.sweeps import plan
 from dl_lab.sweeps.backends.protocol import CheckJobs, Config, Prepare, Wrong
 from dl_lab.types import ConfigError

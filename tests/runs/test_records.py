@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dl_lab.runs import records
+from dl_lab.runs import records, settings
 from dl_lab.runs.records import Record
 from dl_lab.types import UserError
 
@@ -26,7 +26,7 @@ def test_each_setting_is_listed_once():
         "threads": 1,
         "identity": 5,
     }
-    assert records.settings(config) == {
+    assert settings.settings(config) == {
         "seed": 3,
         "optimizer.lr": 0.1,
         "trainer.max_epochs": 5,
@@ -37,11 +37,11 @@ def test_each_setting_is_listed_once():
 
 def test_a_repeated_setting_with_another_value_is_kept():
     config = {"seed": 3, "trainer": {"seed": 4}}
-    assert records.settings(config) == {"seed": 3, "trainer.seed": 4}
+    assert settings.settings(config) == {"seed": 3, "trainer.seed": 4}
 
 
 def test_flatten_gives_dotted_paths():
-    assert records.flatten({"a": {"b": 1, "c": {}}, "d": [1, {"e": 2}]}) == {"a.b": 1, "a.c": {}, "d": [1, {"e": 2}]}
+    assert settings.flatten({"a": {"b": 1, "c": {}}, "d": [1, {"e": 2}]}) == {"a.b": 1, "a.c": {}, "d": [1, {"e": 2}]}
 
 
 def test_differing_names_typed_settings_first_and_no_equal_ones():
