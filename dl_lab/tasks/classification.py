@@ -84,7 +84,10 @@ class Classification:
 
         Raises:
             UserError: The labels are no class numbers of the model's classes.
+            ValueError: The model's output has no axis of classes.
         """
+        if logits.dim() != 2:
+            raise ValueError(f"the model's output is {tuple(logits.shape)}, but the task needs (batch, n_classes)")
         if y.dim() != 1:  # cross_entropy takes (batch, n_classes) for probabilities
             raise explain_labels(ValueError(), y, logits.shape[1], (len(logits),))
         try:

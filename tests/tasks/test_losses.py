@@ -160,6 +160,11 @@ def test_labels_of_two_classes_are_0_and_1(labels, words):
         BinaryClassification().measure(linear(4, 1), LabelledBatch(X, labels))
 
 
+def test_an_output_without_classes_is_one_sentence():
+    with pytest.raises(ValueError, match=r"the model's output is \(12,\), but the task needs \(batch, n_classes\)"):
+        Classification().loss(nn.Sequential(linear(4, 1), nn.Flatten(0)), LabelledBatch(X, CLASSES))
+
+
 def test_labels_of_pixels_are_class_numbers():
     model = nn.Conv2d(1, 3, 3, padding=1)
     with pytest.raises(UserError, match=r"have the shape \(12, 1, 5, 5\); the task needs \(12, 5, 5\)"):
