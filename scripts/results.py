@@ -25,13 +25,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dl_lab.configs import catalogue
 from dl_lab.configs.compose import Composer
 from dl_lab.jobs import reproduction
 from dl_lab.jobs.reproduction import Item
 from dl_lab.runs import records
+from dl_lab.runs.anchors import load_yaml
 from dl_lab.runs.files import read_records
 from dl_lab.sweeps.values import as_mapping
 from dl_lab.types import Interrupted
@@ -61,7 +60,7 @@ def record(folder: Path, metrics: list[str]) -> list[dict[str, Any]]:
     if status["state"] != "done":
         raise SystemExit(f"{folder} is {status['state']}, not done: nothing recorded.")
     summary, environment = (json.loads((folder / f"{name}.json").read_text()) for name in ("summary", "env"))
-    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config = load_yaml((folder / "config.yaml").read_text())
     command = _command(folder, environment["command"])
     dataset = (summary.get("dataset") or {}).get("name", "")
     reference = config.get("reference") or {} if _is_as_published(command, dataset, config) else {}
@@ -123,7 +122,7 @@ def _command(folder: Path, typed: str) -> str:
     """The command of this run alone, without folders: a sweep's job has the sweep's command, and its own overrides."""
     words = shlex.split(typed)
     if "-m" in words or words[1:2] == ["sweep"]:
-        own = yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text())
+        own = load_yaml((folder / ".hydra" / "overrides.yaml").read_text())
         words = ["dl-lab", *(word for word in own if not word.startswith("lanes="))]
     words = [word for word in words if not word.startswith(("paths.", "hydra.run.dir"))]
     if words[1:2] == ["reproduce"]:

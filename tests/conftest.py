@@ -39,13 +39,19 @@ def pytest_configure_node(node) -> None:
     node.workerinput["forked_commands"] = FORKED.find_server()
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the long tests. What keeps one worker busy for long goes first: the others have work meanwhile."""
+    """Mark the long tests, and let one worker run those that share a long fixture.
+
+    What keeps one worker busy for long goes first: the others have work meanwhile.
+    """
     seconds: dict[pytest.Item, float] = {}
     for item in items:
         seconds[item] = LONG_TESTS.find(item.nodeid, getattr(item, "fixturenames", []))
         if seconds[item]:
             item.add_marker("long")
+        if item.get_closest_marker("xdist_group") is None and (shared := LONG_TESTS.find_shared(item)):
+            item.add_marker(pytest.mark.xdist_group(shared))
 
     def can_begin_late(item: pytest.Item) -> bool:
         return seconds[item] < KEEPS_A_WORKER_BUSY and item.get_closest_marker("xdist_group") is None

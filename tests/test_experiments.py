@@ -8,8 +8,10 @@ from pathlib import Path
 
 import dl_lab.conf
 import pytest
-import yaml
 from matplotlib.figure import Figure
+
+from dl_lab.runs import figures
+from dl_lab.runs.anchors import load_yaml
 
 CONF = Path(dl_lab.conf.__file__).parent
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
@@ -37,7 +39,7 @@ def kind_of_figures(name: str) -> tuple[object, ...]:
     callbacks: set[str] = set()
     todo = [name]
     while todo:
-        config = yaml.safe_load((CONF / "experiment" / f"{todo.pop()}.yaml").read_text())
+        config = load_yaml((CONF / "experiment" / f"{todo.pop()}.yaml").read_text())
         callbacks |= set(config.get("callbacks") or {})
         for entry in config["defaults"]:
             if isinstance(entry, dict):
@@ -53,8 +55,8 @@ FIRST_OF_A_KIND = {kind_of_figures(name): name for name in reversed(EXPERIMENTS)
 
 
 @pytest.fixture
-def png_only(monkeypatch):
-    """Leave the drawing of SVG out: it takes a third of the time of all figures."""
+def quick_figures(monkeypatch):
+    """Draw figures as coarse PNG only: fine PNG and SVG take most of the time of all figures."""
     savefig = Figure.savefig
 
     def save(figure, file, *, format, **options):
@@ -62,6 +64,7 @@ def png_only(monkeypatch):
             savefig(figure, file, format=format, **options)
 
     monkeypatch.setattr(Figure, "savefig", save)
+    monkeypatch.setattr(figures, "DOTS_PER_INCH", 30)
 
 
 def mark(name: str):
@@ -70,7 +73,7 @@ def mark(name: str):
 
 
 @pytest.mark.parametrize("name", [mark(name) for name in EXPERIMENTS])
-@pytest.mark.usefixtures("png_only")
+@pytest.mark.usefixtures("quick_figures")
 def test_runs_a_smoke_epoch(name, execute, promised):
     folder, metrics = execute(f"experiment={name}", "profile=smoke", "logger=none")
     summary = json.loads((folder / "summary.json").read_text())

@@ -56,3 +56,18 @@ def test_a_test_is_long_if_its_fixture_is(tests):
     assert known.find("tests/test_a.py::test_new[1]", ["tmp_path", "trained"]) == 3.0
     assert known.find("tests/test_a.py::test_new[1]", ["small"]) == 0.0
     assert known.find("other/test_a.py::test_new", ["trained"]) == 0.0
+
+
+def test_tests_that_share_a_long_fixture_are_named_after_it(tests):
+    def test_that_uses(**scopes: str) -> pytest.Item:
+        known = {name: [SimpleNamespace(baseid="tests/test_a.py", scope=scope)] for name, scope in scopes.items()}
+        return SimpleNamespace(_fixtureinfo=SimpleNamespace(name2fixturedefs=known))  # pyright: ignore[reportReturnType]
+
+    fixtures = [("tests/test_a.py::@trained", 3.0), ("tests/test_a.py::@sick", 0.9), ("tests/test_a.py::@small", 0.1)]
+    measure(tests, ("test_x", 0.1, fixtures))
+    known = LongTests(tests.path)
+    assert (
+        known.find_shared(test_that_uses(trained="module", sick="module", small="module")) == "tests/test_a.py trained"
+    )
+    assert known.find_shared(test_that_uses(trained="function", small="module")) == ""
+    assert name_of_function("tests/test_a.py::test_x@tests/test_a.py trained") == "tests/test_a.py::test_x"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dl_lab import keys, project
-from dl_lab.runs.anchors import refuse_expansion
+from dl_lab.runs.anchors import load_yaml, refuse_expansion
 from dl_lab.types import ConfigError
 
 SHIPPED = Path(next(iter(importlib.import_module("dl_lab.conf").__path__)))
@@ -248,7 +248,7 @@ def parse(text: str, path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        value = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (both are safe)
+        value = load_yaml(text)
     except yaml.YAMLError as error:
         raise ConfigError(describe_yaml_error(error, path)) from error
     except RecursionError as error:

@@ -1,9 +1,9 @@
-"""Lets OmegaConf copy and resolve a config faster, with the same result.
+"""Lets OmegaConf copy, merge and resolve a config faster, with the same result.
 
 Hydra copies the content of each file several times while it composes. OmegaConf copies node by node: it makes a new
 node, with all its checks, and leaves the node's metadata to Python's general `deepcopy`. Here a copy takes over the
-attributes of its original. OmegaConf also parses an interpolation anew each time that it meets one; here it parses each
-text once.
+attributes of its original. After each merge OmegaConf tells every node anew who its parent is; here only a node with
+another parent. OmegaConf also parses an interpolation anew each time that it meets one; here it parses each text once.
 
 Both lean on private parts of OmegaConf. Where these are built otherwise, OmegaConf stays as it is.
 """
@@ -23,6 +23,7 @@ OF_CONTAINERS = {"key_type", "element_type"}
 MOST_TEXTS = 1024  # interpolations whose trees are kept
 
 _parse: Any = getattr(base, "parse", None)
+_set_parents: Any = getattr(base.Box, "_re_parent", None)
 _deepcopies: dict[type, Any] = {kind: kind.__deepcopy__ for kind in (AnyNode, DictConfig, ListConfig)}
 
 
@@ -33,15 +34,17 @@ def speed_up() -> None:
         AnyNode.__deepcopy__ = _copy_value
         DictConfig.__deepcopy__ = _copy_container
         ListConfig.__deepcopy__ = _copy_container
+        base.Box._re_parent = _set_new_parents
         base.parse = _parse_once  # pyright: ignore[reportPrivateImportUsage]
 
 
 def is_as_expected() -> bool:
-    """Whether OmegaConf has its parser in the usual place, and its nodes the attributes that are known here."""
+    """Whether OmegaConf has its functions in the usual places, and its nodes the attributes that are known here."""
     value = AnyNode(1)
     containers = (DictConfig({}), ListConfig([]))
     return (
         _parse is not None
+        and _set_parents is not None
         and vars(value).keys() == NODE | {"_val"}
         and vars(vars(value)["_metadata"]).keys() == METADATA
         and all(vars(node).keys() == NODE | {"_content"} for node in containers)
@@ -52,6 +55,19 @@ def is_as_expected() -> bool:
 @functools.lru_cache(MOST_TEXTS)
 def _parse_once(text: str) -> Any:
     return _parse(text)  # the visitors of the tree only read it
+
+
+def _set_new_parents(self: Any) -> None:
+    content = vars(self)["_content"]
+    if isinstance(content, dict | list):
+        for child in content.values() if isinstance(content, dict) else content:
+            own = vars(child)
+            if own["_parent"] is not self:
+                child._set_parent(self)
+            if "_content" in own:
+                child._re_parent()
+    else:  # an interpolation, no value, or a node of several types
+        _set_parents(self)
 
 
 def _copy_attributes(original: Any) -> Any:

@@ -4,7 +4,8 @@ Hydra reads each file anew for each composition, with the YAML parser that is wr
 files of a package, and a process reads each of them once while the file does not change.
 
 For each file, Hydra also makes a table of the chosen options. Only a defaults list with an interpolation, such as
-`- /task: ${dataset}`, needs the table.
+`- /task: ${dataset}`, needs the table. For each entry of a list, Hydra also parses the number of its own version, and
+copies the entry with Python's general `deepcopy`.
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ from __future__ import annotations
 import copy
 import functools
 import os
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from hydra import version
 from hydra._internal import defaults_list
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra.core.default_element import InputDefault
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import OmegaConf
 from omegaconf._utils import get_yaml_loader
@@ -27,11 +31,11 @@ from dl_lab.configs import fast_omegaconf
 
 if TYPE_CHECKING:
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
-    from hydra.core.default_element import InputDefault
     from hydra.core.object_type import ObjectType
     from omegaconf import DictConfig
 
 _make_table = defaults_list._create_interpolation_map
+_parse_version = functools.cache(version._get_version)
 _NOTHING = OmegaConf.create()
 _READ: dict[tuple[str, str], tuple[tuple[int, int], ConfigResult]] = {}
 
@@ -43,6 +47,8 @@ def speed_up(loader: ConfigLoaderImpl) -> None:
         if source.scheme() == PackagedConfigs.scheme():
             sources[i] = PackagedConfigs(source.provider, f"{source.scheme()}://{source.path}")
     defaults_list._create_interpolation_map = _table_where_needed
+    version._get_version = _parse_version
+    InputDefault.__deepcopy__ = _copy_entry  # pyright: ignore[reportAttributeAccessIssue]
     fast_omegaconf.speed_up()
 
 
@@ -50,6 +56,13 @@ def _table_where_needed(overrides: Any, items: list[InputDefault], self_added: b
     if any("${" in str(vars(item)) for item in items):
         return _make_table(overrides, items, self_added)
     return _NOTHING
+
+
+def _copy_entry(self: InputDefault, memo: object) -> InputDefault:
+    """Copy an entry of a defaults list: texts, flags, and a list of options."""
+    copied = object.__new__(type(self))
+    vars(copied).update((key, list(value) if isinstance(value, list) else value) for key, value in vars(self).items())
+    return copied
 
 
 class PackagedConfigs(ConfigSource):
@@ -78,7 +91,7 @@ class PackagedConfigs(ConfigSource):
         known = _READ.get((self.provider, str(file)))
         if known is None or known[0] != state:
             known = _READ[self.provider, str(file)] = (state, self._read(file))
-        return copy.deepcopy(known[1])
+        return replace(known[1], config=copy.deepcopy(known[1].config), header=dict(known[1].header))
 
     def _read(self, file: Path) -> ConfigResult:
         text = file.read_text(encoding="utf-8")

@@ -10,12 +10,25 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from dl_lab.types import ConfigError
 
 MOST_VALUES = 100_000  # the largest config of dl-lab has fewer than 1,000
 ANCHOR = re.compile(r"&\w")
 ALIAS = re.compile(r"\*\w")
+
+
+def load_yaml(text: str) -> Any:
+    """Parse a YAML text of plain values, with libyaml where PyYAML has it, seven times as fast.
+
+    Raises:
+        yaml.YAMLError: It is no YAML, or asks for a Python object.
+        RecursionError: Its values are nested too deeply.
+    """
+    import yaml
+
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (both are safe)
 
 
 def count_values(value: object) -> float:
@@ -65,7 +78,6 @@ def refuse_expansions(config_dir: str | Path) -> None:
         try:
             text = path.read_text(encoding="utf-8")
             if ANCHOR.search(text) and ALIAS.search(text):
-                loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-                refuse_expansion(yaml.load(text, Loader=loader), path)  # noqa: S506 (both are safe)
+                refuse_expansion(load_yaml(text), path)
         except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError):
             continue

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from dl_lab.runs.anchors import MOST_VALUES, count_values
+from dl_lab.runs.anchors import MOST_VALUES, count_values, load_yaml
 
 KEY = re.compile(r"^(?=\w+:)", re.MULTILINE)  # where a key of the outermost mapping begins
 
@@ -70,7 +70,7 @@ def _parse(text: str) -> object:
     import yaml
 
     try:
-        value = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (both are safe)
+        value = load_yaml(text)
     except (yaml.YAMLError, RecursionError):
         return None
     return value if count_values(value) <= MOST_VALUES else None

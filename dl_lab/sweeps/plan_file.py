@@ -7,10 +7,9 @@ from typing import NotRequired, TypedDict, cast
 
 import yaml
 
+from dl_lab.runs.anchors import load_yaml
 from dl_lab.runs.files import read_records
 from dl_lab.types import UserError
-
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class Entry(TypedDict):
@@ -88,7 +87,7 @@ def read_plan(folder: Path) -> Plan:
         UserError: sweep.yaml is not readable.
     """
     try:
-        plan = yaml.load((folder / "sweep.yaml").read_text(encoding="utf-8"), Loader=LOADER)  # noqa: S506
+        plan = load_yaml((folder / "sweep.yaml").read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise _unreadable_plan(folder) from error
     if not isinstance(plan, dict) or not isinstance(plan.get("jobs"), list) or not all(map(_is_entry, plan["jobs"])):

@@ -13,9 +13,11 @@ import sources
 import yaml
 from sources import ROOT, Key, Target
 
+from dl_lab.runs.anchors import load_yaml
+
 CONF = ROOT / "conf"
 PAGES_OF_THEIR_OWN = ("experiment", "sweep")
-GLOSSARY: dict[str, str] = yaml.safe_load((Path(__file__).parent / "glossary.yaml").read_text(encoding="utf-8"))
+GLOSSARY: dict[str, str] = load_yaml((Path(__file__).parent / "glossary.yaml").read_text(encoding="utf-8"))
 WHAT_IT_CHOOSES = {
     "adapt": "Small changes that experiments share.",
     "callbacks": "What else happens during a fit: progress bar, early stopping, figures.",
@@ -45,7 +47,7 @@ def group_names() -> list[str]:
 
 def overview() -> str:
     """The groups with their default and options, and the keys of config.yaml."""
-    main = yaml.safe_load((CONF / "config.yaml").read_text(encoding="utf-8"))
+    main = load_yaml((CONF / "config.yaml").read_text(encoding="utf-8"))
     chosen: dict[str, Any] = {}
     for item in main["defaults"]:
         if isinstance(item, dict):
@@ -81,7 +83,7 @@ def _files(group: str) -> list[Path]:
 
 def _option(group: str, path: Path, level: int = 2) -> str:
     text = path.read_text(encoding="utf-8")
-    content = yaml.safe_load(text) or {}
+    content = load_yaml(text) or {}
     dotted = content.get("_target_", "")
     comment = " ".join(_opening(text))
     shown = [f"{'#' * level} {path.stem}", comment]
@@ -160,7 +162,7 @@ def _elsewhere(group: str) -> dict[str, str]:
     """Key -> the first comment or docstring that another option of the group has for it."""
     found: dict[str, str] = {}
     for path in sorted((CONF / group).glob("**/*.yaml")) if group else ():
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        content = load_yaml(path.read_text(encoding="utf-8")) or {}
         for key in sources.keys(path):
             target, name = _owner(key, content)
             text = key.comment or target.meanings.get(name, "")
@@ -198,7 +200,7 @@ def undocumented() -> list[str]:
         if group == "profile":
             continue
         for path in sorted((CONF / group).glob("**/*.yaml")):
-            content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+            content = load_yaml(path.read_text(encoding="utf-8")) or {}
             own = path.parent.relative_to(CONF).as_posix()
             missing += [
                 f"{own}/{path.stem}: {key.path}" for key in sources.keys(path) if not meaning(key, content, own)

@@ -8,12 +8,12 @@ from typing import Any
 
 import result_pages
 import sweep_results
-import yaml
 from result_pages import Result
 from sources import ROOT
 
 from dl_lab.configs import catalogue
 from dl_lab.runs import records
+from dl_lab.runs.anchors import load_yaml
 
 COURSES = ROOT / "scripts" / "docs" / "courses.yaml"
 # The data sets whose full official files could not be had where the results were measured.
@@ -29,7 +29,7 @@ WITHOUT_DATA = {
 @functools.cache
 def courses() -> dict[str, Any]:
     """Read the courses and their experiments."""
-    return yaml.safe_load(COURSES.read_text(encoding="utf-8"))
+    return load_yaml(COURSES.read_text(encoding="utf-8"))
 
 
 def table(course: str) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
+from dl_lab.runs.anchors import load_yaml
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 KEY_LINE = re.compile(r"^(?P<indent> *)(?P<key>[\w./@-]+):(?P<rest>.*)$")
@@ -45,7 +45,7 @@ def keys(path: Path) -> list[Key]:
     text = path.read_text(encoding="utf-8")
     comments = _comments(text)
     found = []
-    for name, value in _flat(yaml.safe_load(text) or {}):
+    for name, value in _flat(load_yaml(text) or {}):
         parts = name.split(".")
         if parts[0] == "defaults" or any(re.fullmatch(r"_\w+_", part) for part in parts):
             continue

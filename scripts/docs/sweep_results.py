@@ -59,11 +59,10 @@ def _settings(words: Sequence[str]) -> Settings:
 
 def _without_own(settings: Settings, varying: set[str]) -> Settings:
     """Leave out the experiment's own values, and what leaves an experiment what it is where it does not vary."""
-    own = _own_config(settings["experiment"])
-    kept = {}
+    kept = {"experiment": settings["experiment"]}
     for key, value in settings.items():
-        is_harmless = f"{key}=".startswith(SAME_EXPERIMENT) and key not in varying
-        if key == "experiment" or not (is_harmless or are_equal(_at(own, key), value)):
+        is_harmless = key == "experiment" or (f"{key}=".startswith(SAME_EXPERIMENT) and key not in varying)
+        if not is_harmless and not are_equal(_at(_own_config(settings["experiment"]), key), value):
             kept[key] = value
     return kept
 
@@ -95,13 +94,11 @@ def _measured() -> list[tuple[Settings, list[result_pages.Row]]]:
 
 def _rows_of(job: Settings, varying: set[str]) -> list[result_pages.Row]:
     """Return the rows of every run, any seed, that has a job's settings."""
+    own_runs = [run for run in _measured() if run[0]["experiment"] == job["experiment"]]
+    if not own_runs:
+        return []
     wanted = _without_own(job, varying)
-    return [
-        row
-        for settings, rows in _measured()
-        if settings["experiment"] == job["experiment"] and are_equal(_without_own(settings, varying), wanted)
-        for row in rows
-    ]
+    return [row for run, rows in own_runs if are_equal(_without_own(run, varying), wanted) for row in rows]
 
 
 def _worth(rows: Sequence[result_pages.Row]) -> str:

@@ -7,10 +7,12 @@ import os
 
 import pytest
 import yaml
+from hydra import version
 from hydra._internal import defaults_list
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
 from hydra.conf import HydraConf
+from hydra.core.default_element import InputDefault
 from hydra.types import RunMode
 from omegaconf import AnyNode, OmegaConf, base
 
@@ -23,6 +25,7 @@ def omegaconf_alone(monkeypatch):
     monkeypatch.setattr(base, "parse", fast_omegaconf._parse)
     monkeypatch.setattr(base.Metadata, "__deepcopy__", None, raising=False)
     monkeypatch.delattr(base.Metadata, "__deepcopy__")
+    monkeypatch.setattr(base.Box, "_re_parent", fast_omegaconf._set_parents)
     for kind, deepcopy in fast_omegaconf._deepcopies.items():
         monkeypatch.setattr(kind, "__deepcopy__", deepcopy)
 
@@ -37,6 +40,9 @@ def compose(tmp_path, monkeypatch, omegaconf_alone):
     (own / "optimizer" / "digits.yaml").write_text("lr: 0.5\n")
     (own / "optimizer" / "both.yaml").write_text("defaults:\n  - /optimizer@extra: ${dataset}\nmomentum: 0.9\n")
     monkeypatch.setattr(defaults_list, "_create_interpolation_map", packaged._make_table)
+    monkeypatch.setattr(version, "_get_version", packaged._parse_version.__wrapped__)
+    monkeypatch.setattr(InputDefault, "__deepcopy__", None, raising=False)
+    monkeypatch.delattr(InputDefault, "__deepcopy__")
 
     def compose(words: list[str], faster: bool) -> str:
         search_path = create_config_search_path("pkg://dl_lab.conf")
@@ -108,6 +114,34 @@ def test_a_copy_of_a_config_is_like_omegaconfs_own(omegaconf_alone, is_faster):
     assert (copied.a.b[0], copied.a.b[1].c) == (7, 3)
     assert OmegaConf.is_readonly(config.a)
     assert copy.deepcopy(config.a)._get_parent() is config  # a part keeps its parent
+
+
+@pytest.mark.parametrize("is_faster", [False, True])
+def test_a_merged_config_is_like_omegaconfs_own(omegaconf_alone, is_faster):
+    """Every node knows its parent, and flags hold for what came with a merge, and for what was read before it."""
+    if is_faster:
+        fast_omegaconf.speed_up()
+    config = OmegaConf.create({"a": {"b": [1, {"c": 2}], "n": None}, "d": "${a.b}"})
+    config.g = OmegaConf.structured(HydraConf)
+    assert not OmegaConf.is_readonly(config.a.b[1]) and not OmegaConf.is_struct(config.g.run)
+    read_only = OmegaConf.create({"e": {"f": 1}})
+    OmegaConf.set_readonly(read_only.e, True)
+    OmegaConf.set_readonly(config, True)
+    OmegaConf.set_readonly(config, None)
+    config.merge_with({"a": {"b": [{"c": 3}, 4], "n": {"m": 5}}}, {"g": {"run": {"dir": "here"}}}, read_only)
+    assert OmegaConf.to_container(config.a, resolve=True) == {"b": [{"c": 3}, 4], "n": {"m": 5}}
+    assert (config.d[0].c, config.g.run.dir) == (3, "here")
+    todo = [config]
+    while todo:
+        node = todo.pop()
+        content = vars(node)["_content"]
+        for child in content.values() if isinstance(content, dict) else content:
+            assert child._get_parent() is node
+            if isinstance(vars(child).get("_content"), dict | list):
+                todo.append(child)
+    assert OmegaConf.is_readonly(config.e) and not OmegaConf.is_readonly(config.a)
+    OmegaConf.set_readonly(config, True)
+    assert OmegaConf.is_readonly(config.a.b[0]) and OmegaConf.is_readonly(config.g.run)
 
 
 def test_another_omegaconf_copies_in_its_own_way(omegaconf_alone, monkeypatch):

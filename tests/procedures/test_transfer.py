@@ -18,8 +18,6 @@ from dl_lab.runs.files import read_json, read_records
 from dl_lab.training.backbones import read_backbone
 from dl_lab.types import UserError
 
-pytestmark = pytest.mark.xdist_group("transfer")  # its tests share the trained weights
-
 COMMON = [
     "dataset=cifar10",
     "dataset.source=generated",

@@ -2,7 +2,7 @@
 
 `scripts/test.sh --record-long-tests` measures and writes the list. A line has the seconds and the name of a test
 function (of its longest case), or of a fixture: `tests/runs/test_x.py::@name`. A test that uses a long fixture is long
-too. A new test is not in the list, so the quick tests have it.
+too, and one worker runs all tests of a file that share one. A new test is not in the list, so the quick tests have it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import functools
 import re
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -53,6 +53,12 @@ class LongTests:
             for fixture in fixtures:
                 longest = max(longest, self.seconds.get(f"{where}::@{fixture}", 0.0))
         return longest
+
+    def find_shared(self, item: pytest.Item) -> str:
+        """Name the longest fixture that a test shares with others of its file; "" where none is long."""
+        known: Mapping[str, Sequence[pytest.FixtureDef]] = vars(item)["_fixtureinfo"].name2fixturedefs
+        shared = [f"{last.baseid}::@{name}" for name, (*_, last) in known.items() if last.scope == "module"]
+        return max(filter(self.seconds.get, shared), key=self.seconds.__getitem__, default="").replace("::@", " ")
 
     def update(self, measured: dict[str, float]) -> None:
         """Write what was measured, by name. What was not measured stays in the list if its file does."""

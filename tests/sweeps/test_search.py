@@ -262,7 +262,6 @@ def test_a_pruner_may_be_successive_halving_and_other_jobs_do_not_report(compose
 
 # -- as a user ----------------------------------------------------------------------------------------------------
 
-SHARING = pytest.mark.xdist_group("search")  # these tests share the undisturbed search
 SEARCH = ["search=tpe", "search.n_startup_trials=2", "n_trials=6", RATE, "lanes=1"]
 
 
@@ -279,7 +278,6 @@ def outcomes(folder: Path) -> list[tuple[str, bytes]]:
     return [(job.name, (job / "metrics.jsonl").read_bytes()) for job in jobs(folder)]
 
 
-@SHARING
 def test_a_search_is_a_sweep(whole, lab):
     root, plan = plan_of(whole)
     assert [job["number"] for job in plan["jobs"]] == list(range(6))
@@ -299,7 +297,6 @@ def test_a_search_is_a_sweep(whole, lab):
     assert outcomes(whole) == before
 
 
-@SHARING
 def test_a_search_that_was_killed_and_typed_again_is_the_undisturbed_search(whole, tmp_path):
     process = start(tmp_path, *SEARCH)
     end = time.monotonic() + 60

@@ -20,8 +20,6 @@ from dl_lab.sweeps import families
 from dl_lab.sweeps.expand import expand
 from dl_lab.types import ConfigError
 
-pytestmark = pytest.mark.xdist_group("sweep")  # its tests share the undisturbed sweep
-
 FAST = [
     "dataset.source=generated",
     "dataset.n_generated=256",

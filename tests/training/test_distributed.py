@@ -23,8 +23,6 @@ from dl_lab.show.doctor.evidence import VITALS_FILE
 from dl_lab.training.distributed import World
 from dl_lab.types import LabelledBatch, Ratio
 
-pytestmark = pytest.mark.xdist_group("distributed")  # its tests share the undisturbed run
-
 # 513 = 32 * 16 + 1: the last batch has one item, so all processes but one have none.
 DATA = ["dataset.source=generated", "dataset.n_generated=513", "trainer.batch_size=16", "threads=1"]
 EXACT = ["model.dropout=0", "learner.accumulation=2", "learner.clip_norm=1.0", "trainer.max_epochs=2"]

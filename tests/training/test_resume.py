@@ -19,8 +19,6 @@ from dl_lab.training.continuation import Continuation
 from dl_lab.training.session import Callbacks
 from dl_lab.types import UserError
 
-pytestmark = pytest.mark.xdist_group("resume")  # its tests share the uninterrupted run
-
 OVERRIDES = [
     "dataset.source=generated",
     "dataset.n_generated=1024",

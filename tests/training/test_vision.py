@@ -15,7 +15,7 @@ from dl_lab.runs.weights import load_weights
 from dl_lab.training.vision import ActivationMaps, TestReport, score_classes
 from dl_lab.types import UserError
 
-pytestmark = [pytest.mark.figures, pytest.mark.xdist_group("vision")]  # its tests share one run
+pytestmark = pytest.mark.figures
 
 NAMES = ["first_layer_filters", "activation_maps", "class_scores", "roc_curves", "confident_mistakes"]
 WORDS = [

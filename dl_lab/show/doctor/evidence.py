@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from dl_lab.runs.anchors import load_yaml
 from dl_lab.runs.files import read_json, read_losses, read_records
 from dl_lab.runs.find import state_of
 from dl_lab.types import Metrics, UserError
@@ -237,7 +238,7 @@ def _read_config(run: Path) -> Mapping[str, Any]:
         UserError: The config is missing, or it is no mapping.
     """
     try:
-        config = yaml.load((run / "config.yaml").read_text(encoding="utf-8"), yaml.CSafeLoader)
+        config = load_yaml((run / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"The config of {run} cannot be read, so there is nothing to examine.") from error
     if not isinstance(config, Mapping):
