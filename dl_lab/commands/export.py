@@ -86,6 +86,8 @@ def real_inputs(loaded: Loaded, n_items: int) -> tuple[Tensor, ...]:
     Raises:
         UserError: The task calls the model in its own way, not as model(inputs).
     """
+    import torch
+
     seen: list[tuple[Tensor, ...]] = []
 
     def note(module: nn.Module, arguments: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
@@ -94,7 +96,8 @@ def real_inputs(loaded: Loaded, n_items: int) -> tuple[Tensor, ...]:
 
     hook = loaded.model.register_forward_pre_hook(note, with_kwargs=True)
     try:
-        loaded.learner.evaluate(next(iter(loaded.dataset.test.batches(n_items))))
+        with torch.no_grad():
+            loaded.learner.evaluate(next(iter(loaded.dataset.test.batches(n_items))))
     finally:
         hook.remove()
     if not seen:

@@ -141,7 +141,8 @@ def capture_output(learner: GradientLearner, batch: Batch) -> object:
     outputs: list[object] = []
     handle = learner.model.register_forward_hook(lambda module, arguments, output: outputs.append(output))
     try:
-        learner.evaluate(batch)
+        with torch.no_grad():
+            learner.evaluate(batch)
     finally:
         handle.remove()
     return outputs[0] if outputs else None

@@ -5,17 +5,22 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from dl_lab import keys
+from dl_lab.datasets.dataset import Dataset
+from dl_lab.jobs.tuning import trial
 from dl_lab.jobs.tuning.candidates import Candidate, Facts, for_judging, for_sweeps, for_training
 from dl_lab.jobs.tuning.findings import Found, Row
 from dl_lab.jobs.tuning.rounds import CONTROL, Rounds, compare
 from dl_lab.jobs.tuning.trial import Proof, TrialFailed
 from dl_lab.jobs.tuning.tune import BASE, Tuning
 from dl_lab.runs import local
+from dl_lab.types import Ratio
 
 
 @dataclass
@@ -244,3 +249,19 @@ def test_lanes_begin_with_what_auto_means():
     assert (found[0].count, found[0].threads) == (8, 1)
     assert {(one.count, one.threads) for one in found[1:]} == {(4, 2), (1, 8)}
     assert len(for_sweeps(FACTS, 1, set())) == 1
+
+
+def test_a_learner_that_forgets_no_grad_is_timed_without_gradients():
+    seen = []
+
+    def evaluate(batch):
+        seen.append(torch.is_grad_enabled())
+        return {"loss": Ratio(batch.x.sum(), len(batch.x))}
+
+    arrays = torch.rand(8, 4), torch.arange(8) % 3
+    work = object.__new__(trial._Work)
+    work.learner = SimpleNamespace(evaluate=evaluate)  # pyright: ignore[reportAttributeAccessIssue]
+    work.dataset = Dataset.from_arrays(arrays, arrays, arrays)
+    work.device = torch.device("cpu")
+    assert work.judge(4, 8, 1).n_samples == 8
+    assert seen == [False, False]

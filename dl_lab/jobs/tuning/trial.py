@@ -297,21 +297,24 @@ class _Work:
 
     def judge(self, batch_size: int, n_items: int, n_passes: int) -> Judged:
         """Judge whole batches from the start of val, until they have n_items items."""
+        import torch
+
         from dl_lab.types import add_tallies, read_tally
         from dl_lab.types import n_items as count
 
         n_samples = 0
         tally: Tally = {}
         began = time.perf_counter()
-        for _ in range(n_passes):
-            tally = {}
-            done = 0
-            for batch in self.dataset.val.batches(batch_size):
-                tally = add_tallies(tally, self.learner.evaluate(batch))
-                done += count(batch)
-                if done >= n_items:
-                    break
-            n_samples += done
+        with torch.no_grad():  # as the trainer does
+            for _ in range(n_passes):
+                tally = {}
+                done = 0
+                for batch in self.dataset.val.batches(batch_size):
+                    tally = add_tallies(tally, self.learner.evaluate(batch))
+                    done += count(batch)
+                    if done >= n_items:
+                        break
+                n_samples += done
         self._wait()
         return Judged(n_samples, time.perf_counter() - began, read_tally(tally, "val/"))
 
