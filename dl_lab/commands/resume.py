@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     refuse_busy(folder, state)
     set_threads(config)
-    run = Run.reopen(folder, config, configs.build(config, "logger"))
+    run = Run.reopen(folder, config, configs.build_logger(config))
     run.summary = {"earlier_test_looks": looks} if looks else {}
     if not (folder / "checkpoints").exists():  # the run begins again, in the same folder
         run.cut_back({})

@@ -4,7 +4,7 @@ A config is data, not a program. It is first resolved to plain values. Every `_t
 exist, and take the arguments given. Only then is anything built, from those same plain values.
 """
 
-from dl_lab.configs.build import build, build_checked, forget_datasets, key_of, load_dataset
+from dl_lab.configs.build import build, build_checked, build_logger, forget_datasets, key_of, load_dataset
 from dl_lab.configs.check import SETTINGS, check, read_config
 from dl_lab.configs.compose import CONFIG_MODULE, Composer
 from dl_lab.configs.explain import own_place
@@ -20,6 +20,7 @@ __all__ = [
     "ConfigError",
     "build",
     "build_checked",
+    "build_logger",
     "check",
     "forget_datasets",
     "key_of",

@@ -62,6 +62,8 @@ def check_types(path: str, arguments: Mapping[str, object], target: Callable[...
     for key, value in arguments.items():
         if key in hints and not _holds_target(value):
             check_type(f"{path}.{key}", value, hints[key])
+        elif key in hints and isinstance(value, list) and _takes_only_mappings(hints[key]):
+            raise ConfigError(f"{path}.{key} is a list; it must be a mapping, whose parts have names.")
 
 
 @functools.cache  # the jobs of a sweep call the same functions
@@ -115,6 +117,12 @@ def _hints_of(function: Callable[..., object]) -> dict[str, object]:
 
 def _holds_target(value: object) -> bool:
     return next(iter(targets(value)), None) is not None
+
+
+def _takes_only_mappings(hint: object) -> bool:
+    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    kinds = [typing.get_origin(option) for option in options if option is not types.NoneType]
+    return all(isinstance(kind, type) and issubclass(kind, Mapping) for kind in kinds)
 
 
 def check_type(path: str, value: object, hint: Any) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 from dl_lab.configs.arguments import check_call
 from dl_lab.configs.explain import fault, short_path
 from dl_lab.configs.targets import locate, targets
+from dl_lab.runs.board import Board, refuse_wrong_board
+from dl_lab.runs.boards import Boards
 from dl_lab.types import ConfigError, UserError
 
 
@@ -37,6 +39,19 @@ def build(config: Mapping[str, Any], key: str) -> Any:
         if isinstance(cause, UserError | torch.OutOfMemoryError):
             raise cause from None
         raise ConfigError(f"{short_path(config, refusal.path)}: {fault(cause)}") from cause
+
+
+def build_logger(config: Mapping[str, Any]) -> Board:
+    """Build the logger of a run.
+
+    Raises:
+        UserError: It cannot be built, or it is no logger.
+    """
+    board = build(config, "logger")
+    parts = board.boards if isinstance(board, Boards) else {}
+    for name, part in {"logger": board, **{f"logger.boards.{name}": part for name, part in parts.items()}}.items():
+        refuse_wrong_board(name, part)
+    return board
 
 
 class _RefusedError(Exception):

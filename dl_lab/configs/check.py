@@ -10,6 +10,7 @@ from typing import Any, Literal
 from dl_lab import keys, preload
 from dl_lab.configs import catalogue
 from dl_lab.configs.arguments import check_call, check_type
+from dl_lab.configs.explain import short_path
 from dl_lab.configs.older import upgrade
 from dl_lab.configs.reference import check_reference
 from dl_lab.configs.targets import locate, targets
@@ -59,8 +60,10 @@ def check(config: Mapping[str, object]) -> None:
         _check_range(name, config.get(name), least, most)
     for part in ("procedure", "logger"):
         chosen = config.get(part)
-        if not isinstance(chosen, Mapping) or "_target_" not in chosen:
+        if not isinstance(chosen, Mapping) or not chosen:
             raise ConfigError(f"{part}: none is chosen. Choose one with {part}=NAME (see dl-lab --help).")
+        if "_target_" not in chosen:
+            raise ConfigError(f"{part}: the one that is chosen has no _target_, the name of its class or function.")
     check_reference(config.get("reference") or {})
     for part in ("dataset", "vectors"):
         files = as_mapping(as_mapping(config.get(part)).get("storage")).get("files")
@@ -68,7 +71,12 @@ def check(config: Mapping[str, object]) -> None:
             _check_files(f"{part}.storage", files)
     preload.torch()  # nearly every target needs it
     for path, node in targets(config):
-        check_call(path, node, locate(path, node["_target_"]))
+        target = locate(path, node["_target_"])
+        try:
+            check_call(path, node, target)
+        except ConfigError:
+            check_call(short_path(config, path), node, target)  # the same message, with the path that the user knows
+            raise
 
 
 def _check_files(part: str, entries: Sequence[object]) -> None:

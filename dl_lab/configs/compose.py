@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from dl_lab import keys, project
 from dl_lab.configs import catalogue, unknown_keys
-from dl_lab.configs.explain import explain_value, key_paths, not_an_override, tidy
+from dl_lab.configs.explain import explain_value, key_paths, no_merge, not_an_override, tidy, unnamed_option
 from dl_lab.configs.learned import learn
 from dl_lab.configs.resolve import Composed, resolve
 from dl_lab.configs.unread import unread_keys
@@ -113,7 +113,9 @@ class Composer:
             config = self.loader.load_configuration(self.config_name, words, mode)
         except RecursionError:
             raise ConfigError("A value of the config, or of the command line, is nested too deeply.") from None
-        except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
+        except (HydraException, OmegaConfBaseException, YAMLError, ValueError, TypeError) as error:
+            if isinstance(error, TypeError) and not unnamed_option(overrides, self.group_names()):
+                raise  # a bug
             if not isinstance(error, YAMLError):  # a YAMLError names file and line itself
                 self._refuse_wrong_files(_choices_of(overrides))
             unknown = re.search(r"Could not override '([^']+)'", str(error))
@@ -243,8 +245,8 @@ class Composer:
             return f"{group} is chosen twice: in the defaults of your file write `override /{group}: ...`."
         if group := re.search(r"In '([^']+)': Could not override '([^']+)'", str(error)):
             return self._no_such_group(group[1], group[2])
-        if unknown := re.search(r"Could not override '([^']+)'", str(error)):
-            return self._no_such_key(unknown[1], overrides)
+        if said := self._explain_value_of_word(error, overrides):
+            return said
         if several := re.search(r"Ambiguous value for argument '([^']+)'", str(error)):
             key, _, values = several[1].partition("=")
             return (
@@ -258,6 +260,26 @@ class Composer:
             if wrong:
                 return not_an_override(wrong[0], overrides)
         return tidy(error)
+
+    def _explain_value_of_word(self, error: Exception, overrides: Sequence[str]) -> str:
+        """Explain a value that the config has no place for; "" for other errors."""
+        if word := unnamed_option(overrides, self.group_names()):
+            key, _, value = word.lstrip("+").partition("=")
+            options = self.loader.get_group_options(key.partition("@")[0])
+            return f"{key}: {value} is no name of an option.\n{to_list(key, options)}"
+        if unknown := re.search(r"Could not override '([^']+)'", str(error)):
+            inner = getattr(error.__cause__, "full_key", None) or ""
+            if inner.startswith(f"{unknown[1]}."):  # callbacks={a: 1}
+                word = next(word for word in overrides if keys.of_word(word) == unknown[1])
+                return f"There is no key {inner!r} in this config. To add it: '+{word}'"
+            return self._no_such_key(unknown[1], overrides)
+        if merged := re.match(r"Error merging override (.*)", str(error)):
+            return f"{merged[1].lstrip('+')} does not fit: {no_merge(error)}"
+        if nowhere := re.search(r"Error resolving interpolation '([^']*)'", str(error)):
+            lists = {keys.of_word(word) for word in overrides if "=[" in word}
+            for group in sorted(lists.intersection(re.findall(r"\$\{(\w+)\}", nowhere[1]))):
+                return f"{group} takes one name: {group}=NAME."
+        return ""
 
     def _no_such_option(self, name: str, options: Sequence[str] | None) -> str:
         group, _, option = name.rpartition("/")

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from dl_lab import keys
 from dl_lab.configs import catalogue
 from dl_lab.types import UserError
 
@@ -51,6 +52,33 @@ def not_an_override(word: str | None, words: Sequence[str] = ()) -> str:
         f"{word!r} is not an override like key=value.\n"
         f"  a list: 'key=[1, 2]'   a text with spaces or signs: 'key=\"a b\"'   leave a group out: ~group"
     )
+
+
+def unnamed_option(words: Sequence[str], groups: Sequence[str]) -> str:
+    """Return the word that chooses something else than options by their names, such as `callbacks=[1]`; "" for none."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    for word in words:
+        if keys.of_word(word).partition("@")[0] not in groups or "=" not in word:
+            continue
+        try:
+            value = OverridesParser.create().parse_override(word).value()
+        except HydraException:
+            continue
+        options = value if isinstance(value, list) else [value]
+        if not isinstance(value, dict) and not all(option is None or isinstance(option, str) for option in options):
+            return word
+    return ""
+
+
+def no_merge(error: BaseException) -> str:
+    """Say why a value cannot replace another one."""
+    message = _first_line(str(error.__cause__ or str(error).partition("\n")[2]))
+    if kinds := re.match(r"Cannot merge (Dict|List)Config with (Dict|List)Config", message):
+        names = {"Dict": "a mapping", "List": "a list"}
+        return f"the config has {names[kinds[2]]} there, not {names[kinds[1]]}."
+    return message
 
 
 SIGNS = {sign: sign for sign in "=#~!%&()*;<>?@[]^`{|}'\""} | {",": "a comma", " ": "a blank", "\t": "a tab"}
@@ -121,8 +149,9 @@ def short_path(config: Mapping[str, object], path: str) -> str:
     This is the shortest end of the path that names the same part.
     """
     parts = path.split(".")
-    for tail in [parts[i:] for i in range(len(parts) - 1, 0, -1)]:
-        if _part_at(config, tail).get("_target_") == _part_at(config, parts).get("_target_"):
+    target = _part_at(config, parts).get("_target_")
+    for tail in [parts[i:] for i in range(len(parts) - 1, 0, -1)] if target else []:
+        if _part_at(config, tail).get("_target_") == target:
             return ".".join(tail)
     return path
 

@@ -70,7 +70,7 @@ def prepare(
     rehearse(config).describe()  # it asks for the device: a missing one is found before anything is written
     if scratch_folder is not None:
         return make_scratch_run(scratch_folder, config)
-    board = configs.build(config, "logger")
+    board = configs.build_logger(config)
     files = {**run_files(config, composed.overrides), ".hydra/hydra.yaml": composed.hydra_yaml()}
     known = {
         **describe_environment(command),

@@ -94,7 +94,7 @@ def _continue(world: World, scratch: Path, folder: Path, config: dict[str, Any],
     if world.rank:
         run = make_scratch_run(scratch, config, resuming=True)
     else:
-        run = Run.reopen(folder, config, configs.build(config, "logger"))
+        run = Run.reopen(folder, config, configs.build_logger(config))
     _perform(world, run, choices)
 
 

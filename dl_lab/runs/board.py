@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
-from dl_lab.types import Metrics
+from dl_lab.runs.protocols import defines, refuse_other_arguments
+from dl_lab.types import ConfigError, Metrics, UserError
 
 HParam: TypeAlias = bool | int | float | str
 
@@ -18,8 +19,19 @@ class Board(Protocol):
     """
 
     def another(self) -> Board:
-        """Return a new logger with the same settings, for a part of the run in a folder of its own."""
-        return type(self)()
+        """Return a new logger with the same settings, for a part of the run in a folder of its own.
+
+        Raises:
+            UserError: A logger has settings and does not say here how another one gets them.
+        """
+        try:
+            return type(self)()
+        except TypeError as error:
+            name = type(self).__name__
+            raise UserError(
+                f"This run has parts, each with a logger of its own, and {name}() needs settings. "
+                f"Write {name}.another, which returns a new {name} with the same settings."
+            ) from error
 
     def start(self, folder: Path, hparams: Mapping[str, HParam], config_text: str) -> None:
         """Begin, before any record.
@@ -61,3 +73,30 @@ class Board(Protocol):
 
 class NoBoard(Board):
     """The logger of `logger=none`, which shows nothing."""
+
+
+METHODS = ("start", "scalars", "series", "image", "audio", "text", "embedding", "flush", "finish")
+
+
+def refuse_wrong_board(name: str, board: object) -> None:
+    """Check a logger of the user's own before the run.
+
+    Args:
+        name: Its place in the config, for the message.
+        board: The logger.
+
+    Raises:
+        ConfigError: It lacks a method, takes other arguments, or shows nothing at all.
+    """
+    if type(board).__module__.startswith("dl_lab.runs."):
+        return
+    kind = type(board).__name__
+    for method in (*METHODS, "another"):
+        if not callable(getattr(board, method, None)):
+            raise ConfigError(
+                f"{name}: {kind} has no method {method}. "
+                f"Take dl_lab.runs.board.Board as the base of {kind}: its methods do nothing."
+            )
+        refuse_other_arguments(name, board, method, Board)
+    if not any(defines(board, method, Board) for method in METHODS):
+        raise ConfigError(f"{name}: {kind} shows nothing: it has none of the methods {', '.join(METHODS)}.")

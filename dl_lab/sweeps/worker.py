@@ -140,7 +140,7 @@ def open_run(folder: Path, config: dict[str, object]) -> Run:
         folder: The run folder.
         config: The resolved config.
     """
-    board = configs.build(config, "logger")
+    board = configs.build_logger(config)
     if any(folder.glob("checkpoints/*.pt")):
         return Run.reopen(folder, config, board)
     return Run(folder, config, board)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
 from dl_lab.datasets.dataset import Dataset
+from dl_lab.runs.protocols import defines, refuse_other_arguments
 from dl_lab.runs.recorder import Run
 from dl_lab.training.distributed import World
 from dl_lab.types import ConfigError, Learner, Metrics, Tally
@@ -140,14 +140,14 @@ class Callbacks:
         self._callbacks = dict(callbacks)
         self._hooks: dict[str, list[Callable[..., None]]] = {hook: [] for hook in HOOKS}
         for name, callback in self._callbacks.items():
-            hooks = [hook for hook in HOOKS if _defines(callback, hook)]
+            hooks = [hook for hook in HOOKS if defines(callback, hook, Callback)]
             if not hooks:
                 raise ConfigError(f"callbacks.{name} has none of the methods of a callback: {', '.join(HOOKS)}.")
             for method in dir(callback):
                 if method.startswith("on_"):  # of Lightning and Keras
                     raise ConfigError(f"callbacks.{name}: nothing calls {method}. The hooks are {', '.join(HOOKS)}.")
             for hook in hooks:
-                _refuse_other_arguments(name, callback, hook)
+                refuse_other_arguments(f"callbacks.{name}", callback, hook, Callback)
                 self._hooks[hook].append(getattr(callback, hook))
 
     def call(self, hook: str, session: Session, *arguments: object) -> None:
@@ -159,35 +159,12 @@ class Callbacks:
         """Return the states of the callbacks that have one."""
         states: dict[str, object] = {}
         for name, callback in self._callbacks.items():
-            if _defines(callback, "state_dict"):
+            if defines(callback, "state_dict", Callback):
                 states[name] = callback.state_dict()
         return states
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Give each callback its state back. One that was added since gets none."""
         for name, callback in self._callbacks.items():
-            if name in state and _defines(callback, "load_state_dict"):
+            if name in state and defines(callback, "load_state_dict", Callback):
                 callback.load_state_dict(state[name])
-
-
-def _refuse_other_arguments(name: str, callback: object, hook: str) -> None:
-    """Check that a hook takes what it is called with: at the end of an epoch it would be too late.
-
-    Raises:
-        ConfigError: The hook takes other arguments.
-    """
-    wanted = list(inspect.signature(getattr(Callback, hook)).parameters)[1:]
-    try:
-        inspect.signature(getattr(callback, hook)).bind(*wanted)
-    except TypeError:
-        raise ConfigError(
-            f"callbacks.{name}: {type(callback).__name__}.{hook} must take the arguments {', '.join(wanted)}."
-        ) from None
-    except ValueError:  # it has no signature
-        return
-
-
-def _defines(callback: object, method: str) -> bool:
-    """Return whether a callback's class has a method of its own, not only the protocol's empty one."""
-    own = getattr(type(callback), method, None)
-    return own is not None and own is not getattr(Callback, method)

@@ -154,6 +154,14 @@ def test_wrong_values(answer, override, words):
         ("~logger", ["logger: none is chosen. Choose one with logger=NAME"]),
         ("~procedure", ["procedure: none is chosen"]),
         ("+seed=1", ["already at 'seed'", "remove + prefix"]),
+        ("model=3", ["model: 3 is no name of an option", "  model: "]),
+        ("callbacks=[1,2]", ["callbacks: [1,2] is no name of an option", "early_stopping"]),
+        ("+dataset@extra=[mnist,true]", ["dataset@extra: [mnist,true] is no name of an option"]),
+        ("profile=[smoke]", ["profile takes one name: profile=NAME."]),
+        ("callbacks={a: 1}", ["There is no key 'callbacks.a'", "To add it: '+callbacks={a: 1}'"]),
+        ("callbacks.curves={a: 1}", ["There is no key 'callbacks.curves.a'"]),
+        ("model.hidden={a: 1}", ["model.hidden={a: 1} does not fit: the config has a list there, not a mapping."]),
+        ("hydra.run.dir=[1]", ["hydra.run.dir=[1] does not fit: Cannot convert 'list' to string"]),
     ],
 )
 def test_wrong_words(answer, override, words):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import importlib
 from pathlib import Path
 
 import pytest
 
-from dl_lab.runs.board import Board
+from dl_lab import configs
+from dl_lab.runs.board import Board, refuse_wrong_board
 from dl_lab.runs.boards import Boards, CsvBoard
 from dl_lab.runs.recorder import Run
+from dl_lab.types import ConfigError, UserError
 
 SMALL = ["dataset.source=generated", "dataset.n_generated=100", "model.hidden=[8]", "trainer.max_epochs=2",
          "trainer.log_steps=1", "callbacks.confusion_matrix=null"]  # fmt: skip
@@ -71,3 +74,61 @@ def test_wandb_writes_its_files_offline(execute):
     (written,) = Path(folder).glob("wandb/offline-run-*/*.wandb")
     assert written.stat().st_size > 0
     assert (folder / "wandb.json").exists()
+
+
+# -- a logger of the user's own, and the usual mistakes ---------------------------------------------------------------
+
+
+class Plain:
+    def scalars(self, values, step):
+        pass
+
+
+class OtherName(Board):
+    def log_scalar(self, name, value):
+        pass
+
+
+class OtherArguments(Board):
+    def scalars(self, values):
+        pass
+
+
+class WithSettings(Board):
+    def __init__(self, url):
+        self.url = url
+
+    def text(self, name, markdown, step=0):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("board", "words"),
+    [
+        (Plain(), "logger: Plain has no method start. Take dl_lab.runs.board.Board as the base of Plain"),
+        (OtherName(), "logger: OtherName shows nothing: it has none of the methods start, scalars"),
+        (OtherArguments(), "logger: OtherArguments.scalars must take the arguments values, step."),
+    ],
+)
+def test_a_class_that_is_no_logger_is_refused_before_the_run(board, words):
+    with pytest.raises(ConfigError, match=words):
+        refuse_wrong_board("logger", board)
+    refuse_wrong_board("logger", WithSettings("here"))
+
+
+def test_each_of_several_loggers_is_checked(monkeypatch):
+    boards = Boards({"shout": OtherName()})
+    monkeypatch.setattr(importlib.import_module("dl_lab.configs.build"), "build", lambda config, key: boards)
+    with pytest.raises(ConfigError, match=r"logger\.boards\.shout: OtherName shows nothing"):
+        configs.build_logger({})
+
+
+def test_a_logger_that_cannot_be_made_again_says_what_to_write():
+    with pytest.raises(UserError, match=r"Write WithSettings\.another"):
+        WithSettings("here").another()
+
+
+def test_a_list_of_loggers_is_one_sentence(execute):
+    parts = "{_target_: dl_lab.runs.boards.Boards, boards: [{_target_: dl_lab.runs.boards.CsvBoard}]}"
+    with pytest.raises(ConfigError, match=r"logger\.boards is a list; it must be a mapping"):
+        execute(*SMALL, "~logger", f"+logger={parts}")
