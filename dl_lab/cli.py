@@ -105,12 +105,23 @@ def _run(argv: list[str]) -> int:
     except BrokenPipeError:  # `dl-lab runs | head`
         sys.stderr.close()
         return 0
-    except OSError as error:
-        if os.environ.get("HYDRA_FULL_ERROR"):
+    except Exception as error:
+        message = "" if os.environ.get("HYDRA_FULL_ERROR") else _explain(error)
+        if not message:
             raise
-        name = f" ({error.filename})" if error.filename else ""
-        _complain(f"{error.strerror or error}{name}.")
+        _complain(message)
         return 1
+
+
+def _explain(error: Exception) -> str:
+    """Say what the system, or the user's own code, has complained of; "" for a bug of ours."""
+    if isinstance(error, OSError):
+        name = f" ({error.filename})" if error.filename else ""
+        return f"{error.strerror or error}{name}."
+    from dl_lab.configs import own_place
+
+    place = own_place(error)
+    return f"{type(error).__name__}: {error}{place}\n  HYDRA_FULL_ERROR=1 shows the whole traceback." if place else ""
 
 
 def _complain(message: str, who: str = "") -> None:

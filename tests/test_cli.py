@@ -57,3 +57,29 @@ def test_a_warning_of_ours_is_a_sentence(lab, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "\nWarning: Left out 1 image that cannot be read: " in f"\n{done.stderr}"
     assert "UserWarning" not in done.stderr
+
+
+def test_an_error_in_the_users_own_code_is_one_sentence_with_its_line(tmp_path, monkeypatch, capsys):
+    """An error of dl-lab's own keeps its traceback."""
+    own = tmp_path / "mine.py"
+    own.write_text("def look_up():\n    return {}['colour']\n")
+    names: dict = {}
+    exec(compile(own.read_text(), str(own), "exec"), names)
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    monkeypatch.setattr(cli, "_dispatch", lambda argv: names["look_up"]())
+    assert cli.main(["predict"]) == 1
+    assert capsys.readouterr().err == (
+        "dl-lab: KeyError: 'colour' (mine.py, line 2)\n  HYDRA_FULL_ERROR=1 shows the whole traceback.\n"
+    )
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(KeyError):
+        cli.main(["predict"])
+    monkeypatch.delenv("HYDRA_FULL_ERROR")
+    monkeypatch.setattr(cli, "_dispatch", find_nothing)
+    monkeypatch.setattr("dl_lab.configs.own_place", lambda error: "")
+    with pytest.raises(LookupError):
+        cli.main(["predict"])
+
+
+def find_nothing(argv: list[str]) -> int:
+    raise LookupError(argv)

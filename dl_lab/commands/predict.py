@@ -13,7 +13,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ import yaml
 
 from dl_lab import configs
 from dl_lab.configs.words import did_you_mean
-from dl_lab.runs.files import as_mapping, read_json, write_atomic
+from dl_lab.runs.files import as_mapping, as_numbers, read_json, write_atomic
 from dl_lab.runs.find import find_run, state_of, weights_of
+from dl_lab.runs.protocols import refuse_other_arguments
 from dl_lab.runs.settings import flatten
 from dl_lab.show.options import Parser, add_outputs, output_file
 from dl_lab.types import Answer, ConfigError, Predictor, UserError, count
@@ -37,6 +38,8 @@ def main(argv: Sequence[str]) -> int:
     for override in options.overrides:
         change(config["predictor"], override)
     rows, notes = predict(folder, config, options.input)
+    if not rows:
+        notes = [*notes, "there is no row to show."]
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     text = table(rows)
@@ -134,8 +137,35 @@ def predict(folder: Path, config: Mapping[str, Any], given: str) -> Answer:
     reads_text = getattr(predictor, "reads_text", False)
     reads_folder = getattr(predictor, "reads_folder", False)
     new = file_or_text(given, reads_text, reads_folder)
+    if not callable(predictor):
+        raise ConfigError(f"predictor: {type(predictor).__name__} has no __call__(new, weights, preprocessing).")
+    refuse_other_arguments("predictor", predictor, "__call__", Predictor)
     answer = predictor(new, weights, read_json(folder / "preprocessing.json") or {})
-    return answer if isinstance(answer, Answer) else Answer(answer)
+    return read_answer(answer, type(predictor).__name__)
+
+
+def read_answer(answer: Any, name: str) -> Answer:
+    """Check what a predictor returned. Tensors and arrays become plain numbers.
+
+    Args:
+        answer: An `Answer`, or rows.
+        name: The predictor's name, for the message.
+
+    Raises:
+        UserError: It is neither, or its rows have different columns.
+    """
+    rows, notes = answer if isinstance(answer, Answer) else (answer, ())
+    found = list(rows) if isinstance(rows, Iterable) and not isinstance(rows, Mapping) else [rows]
+    if wrong := [row for row in found if not isinstance(row, Mapping)]:
+        kind = type(wrong[0]).__name__
+        raise UserError(f"{name} must return a list of rows, each of them a dictionary of columns; a {kind} is no row.")
+    if isinstance(rows, Mapping):
+        raise UserError(f"{name} must return a list of rows, [{{...}}], also where it is one row.")
+    for i, row in enumerate(found):
+        if list(row) != list(found[0]):
+            columns = [", ".join(map(str, one)) for one in (row, found[0])]
+            raise UserError(f"{name}: row {i + 1} has the columns {columns[0]}; the first row has {columns[1]}.")
+    return Answer([{str(key): as_numbers(value) for key, value in row.items()} for row in found], tuple(notes))
 
 
 def file_or_text(given: str, reads_text: bool, reads_folder: bool = False) -> Path | str:
@@ -161,9 +191,11 @@ def file_or_text(given: str, reads_text: bool, reads_folder: bool = False) -> Pa
 
 
 def table(rows: Sequence[Mapping[str, object]]) -> str:
-    """Return the rows as CSV with a header."""
+    """Return the rows as CSV with a header; "" where there are none."""
+    if not rows:
+        return ""
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

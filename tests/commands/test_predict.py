@@ -9,10 +9,11 @@ from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from dl_lab.commands import predict
-from dl_lab.types import ConfigError, UserError
+from dl_lab.types import Answer, ConfigError, UserError
 
 
 @pytest.fixture
@@ -132,3 +133,41 @@ def test_a_run_without_a_predictor_says_so(execute, tmp_path):
     folder, _ = execute("experiment=taxi_conv_ae", "profile=smoke", "logger=none", "predictor=null")
     with pytest.raises(UserError, match=r"names no predictor\.$"):
         predict.main([str(folder), write(tmp_path / "x.csv", [])])
+
+
+# -- a predictor of the user's own ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        [{"p": torch.tensor(0.5)}],
+        Answer([{"p": np.float64(0.5)}]),
+        ({"p": 0.5} for _ in range(1)),
+    ],
+    ids=["tensor", "numpy", "generator"],
+)
+def test_an_answer_is_rows_of_plain_values(answer):
+    assert predict.table(predict.read_answer(answer, "Mine").rows) == "p\n0.5\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (None, "Mine must return a list of rows, each of them a dictionary of columns; a NoneType is no row."),
+        (torch.rand(3), "a Tensor is no row"),
+        (["cat"], "a str is no row"),
+        ({"class": "cat"}, r"Mine must return a list of rows, \[{...}\], also where it is one row."),
+        ([{"a": 1}, {"b": 2}], "Mine: row 2 has the columns b; the first row has a."),
+    ],
+)
+def test_an_answer_that_is_no_table_is_one_sentence(answer, words):
+    with pytest.raises(UserError, match=words):
+        predict.read_answer(answer, "Mine")
+
+
+def test_no_rows_are_said(taxi_run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(predict, "predict", lambda *arguments: Answer([]))
+    assert predict.main([str(taxi_run), str(tmp_path / "new.csv")]) == 0
+    done = capsys.readouterr()
+    assert (done.out, done.err) == ("", "note: there is no row to show.\n")
