@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from dl_lab.datasets.dataset import Dataset
 from dl_lab.datasets.loaders import LoaderSplit
+from dl_lab.training.base_learner import BaseLearner
 from dl_lab.types import Batch, ConfigError, Learner, Metrics, Ratio, Split, columns_of, n_items, read_tally, rebuild
 
 A_TALLY = "a tally, a dict like {'loss': Ratio(sum, count)}"
@@ -59,6 +61,9 @@ def rehearse_fit(learner: Learner, dataset: Dataset, max_epochs: int, monitors: 
             f"The data set is {_describe(dataset)}, not a Dataset with train, val and test. Make one with "
             "Dataset.from_arrays or Dataset.from_loaders (dl_lab.datasets.dataset)."
         )
+    if isinstance(learner, BaseLearner):
+        for module in learner.modules().values():
+            refuse_unsavable(module)
     learner.initialise()
     learner.start(dataset)
     learner.plan(max_epochs, max_epochs * REHEARSED_BATCHES)
@@ -98,6 +103,26 @@ def refuse_incomplete(learner: object) -> None:
             f"{type(learner).__name__} lacks {', '.join(missing)}: take dl_lab.training.base_learner.BaseLearner as "
             "its base, which has them."
         )
+
+
+def refuse_unsavable(module: nn.Module) -> None:
+    """Check that the weights of a module can be saved by their names, and loaded: after the training it is too late.
+
+    Raises:
+        ConfigError: One of them cannot.
+    """
+    for name, value in module.state_dict().items():
+        if is_lazy(value):
+            raise ConfigError(f"The weight {name} has no size before the first batch (a lazy layer): give its sizes.")
+        if not isinstance(value, Tensor):
+            raise ConfigError(
+                f"The state of the model has {name}, a {type(value).__name__}, and dl-lab saves tensors only. "
+                "Keep it in a buffer (register_buffer)."
+            )
+        if "/" in name:
+            raise ConfigError(f"The name of the weight {name} has a slash, which separates names here: rename it.")
+        if any(step == 0 and size > 1 for step, size in zip(value.stride(), value.shape, strict=True)):
+            raise ConfigError(f"The items of {name} share memory, so it cannot be loaded: add .clone() to expand().")
 
 
 def refuse_wrong_tally(tally: object, source: str) -> None:

@@ -160,3 +160,41 @@ def test_a_learner_that_forgets_no_grad_keeps_no_graph_while_it_judges():
 def test_a_mean_over_nothing_is_one_sentence():
     with pytest.raises(UserError, match="loss is a mean over nothing: the count of its Ratio is 0"):
         read_tally({"loss": Ratio(0.0, 0)})
+
+
+# -- weights that could not be saved, or not be loaded at the end of a training ---------------------------------------
+
+
+class WithState(nn.Linear):
+    def get_extra_state(self):
+        return {"seen": 3}
+
+
+def with_buffer(buffer: torch.Tensor) -> nn.Module:
+    model = nn.Linear(4, 3)
+    model.register_buffer("table", buffer)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (nn.LazyLinear(3), r"The weight weight has no size before the first batch \(a lazy layer\)"),
+        (WithState(4, 3), "The state of the model has _extra_state, a dict, and dl-lab saves tensors only"),
+        (nn.ModuleDict({"a/b": nn.Linear(4, 3)}), "The name of the weight a/b.weight has a slash"),
+        (with_buffer(torch.rand(3).expand(2, 3)), "The items of table share memory"),
+    ],
+)
+def test_weights_that_cannot_be_saved_or_loaded_are_refused_before_the_training(model, words):
+    own = Own(lambda loss, n: {"loss": Ratio(loss.detach(), n)})
+    own.net = model
+    with pytest.raises(ConfigError, match=words):
+        rehearse(own)
+
+
+@pytest.mark.parametrize("buffer", [torch.rand(3).expand(1, 3), torch.rand(4, 6).T, torch.rand(0), torch.tensor(3)])
+def test_other_buffers_are_fine(buffer):
+    own = Own(lambda loss, n: {"loss": Ratio(loss.detach(), n)})
+    own.net = with_buffer(buffer)
+    own.optimizer = torch.optim.SGD(own.net.parameters(), 0.1)
+    assert set(rehearse(own)) == {"val/loss"}
