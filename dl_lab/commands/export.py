@@ -145,7 +145,7 @@ def _write_safetensors(loaded: Loaded, inputs: Sequence[tuple[Tensor, ...]], tar
     save_weights(target, loaded.learner.weights(), {"run": loaded.folder.name})
     learner = configs.build(loaded.config, "procedure").learner
     learner.load_weights(load_weights(target))
-    return learner.model.eval()
+    return learner.main_module().eval()
 
 
 def _free_axes(inputs: Sequence[tuple[Tensor, ...]]) -> tuple[Any, ...]:

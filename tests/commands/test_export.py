@@ -123,3 +123,42 @@ def test_an_export_that_fails_leaves_no_file(command, finished, tmp_path, monkey
     status, _, err = command("export", str(finished), "--to", str(target))
     assert (status, "does not take another batch of the test split" in err) == (1, True), err
     assert list(tmp_path.glob("*model*")) == list(tmp_path.glob(".*model*")) == []
+
+
+LEARNER = """
+from torch.nn import functional as F
+
+from dl_lab.training.base_learner import BaseLearner
+from dl_lab.types import Ratio
+
+
+class Own(BaseLearner):
+    def __init__(self, model, optimizer):
+        self.net = model
+        self.rule = optimizer(model.parameters())
+
+    def update(self, batch, weight=1.0):
+        loss = F.cross_entropy(self.net(batch.x), batch.y)
+        self.rule.zero_grad()
+        loss.backward()
+        self.rule.step()
+        return {"loss": Ratio(loss.detach() * len(batch.y), len(batch.y))}
+
+    def evaluate(self, batch):
+        return {"loss": Ratio(F.cross_entropy(self.net(batch.x), batch.y, reduction="sum"), len(batch.y))}
+"""
+
+
+@pytest.mark.usefixtures("fresh_imports")
+def test_the_model_of_a_learner_of_ones_own_is_exported(command, execute, tmp_path, monkeypatch):
+    """Its model may have any name, not `model` alone."""
+    (tmp_path / "own_learner.py").write_text(LEARNER)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("DL_LAB_ALLOW", "own_learner")
+    learner = "{_target_: own_learner.Own, model: '${model}', optimizer: '${optimizer}'}"
+    run, _ = execute(
+        "~learner", f"+learner={learner}", "dataset.source=generated", "dataset.n_generated=64", "trainer.max_epochs=1"
+    )
+    status, out, error = command("export", str(run), "--to", str(tmp_path / "model.safetensors"))
+    assert status == 0, error
+    assert "on 3 and 8 test items the same bits" in out
