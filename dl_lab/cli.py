@@ -98,6 +98,8 @@ def _run(argv: list[str]) -> int:
             _complain(str(error), f" (rank {rank})")
         return error.exit_code
     except SystemExit as end:  # argparse has printed its help or an error
+        if end.code and (place := _own_place(end)):
+            _complain(f"This code ended the program: sys.exit({end.code!r}){place}.")
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
@@ -118,10 +120,14 @@ def _explain(error: Exception) -> str:
     if isinstance(error, OSError):
         name = f" ({error.filename})" if error.filename else ""
         return f"{error.strerror or error}{name}."
+    place = _own_place(error)
+    return f"{type(error).__name__}: {error}{place}\n  HYDRA_FULL_ERROR=1 shows the whole traceback." if place else ""
+
+
+def _own_place(error: BaseException) -> str:
     from dl_lab.configs import own_place
 
-    place = own_place(error)
-    return f"{type(error).__name__}: {error}{place}\n  HYDRA_FULL_ERROR=1 shows the whole traceback." if place else ""
+    return own_place(error)
 
 
 def _complain(message: str, who: str = "") -> None:

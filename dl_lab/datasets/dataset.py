@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from dl_lab.datasets.batches import AUTO, Loading, Order, TensorSplit, fingerprint, shuffled
+from dl_lab.datasets.facts import as_class_names, as_json
 from dl_lab.datasets.loaders import Collate, LoaderSplit
 from dl_lab.datasets.rows import ByFraction, Rows
 from dl_lab.datasets.tables.columns import Columns as TableColumns
@@ -131,8 +132,8 @@ class Dataset:
             splits["val"],
             splits["test"],
             fingerprint=digest,
-            class_names=tuple(class_names),
-            preprocessing=preprocessing or {},
+            class_names=as_class_names(class_names),
+            preprocessing=as_json(preprocessing),
         )
 
     @classmethod
@@ -242,8 +243,8 @@ class Dataset:
             val=LoaderSplit(val, collate, workers),
             test=LoaderSplit(test, collate, workers),
             fingerprint=fingerprint,
-            class_names=tuple(class_names),
-            preprocessing=preprocessing or {},
+            class_names=as_class_names(class_names),
+            preprocessing=as_json(preprocessing),
         )
 
     def content_as(self, kind: type[Kind]) -> Kind:

@@ -12,7 +12,19 @@ from torch.nn.parameter import is_lazy
 from dl_lab.datasets.dataset import Dataset
 from dl_lab.datasets.loaders import LoaderSplit
 from dl_lab.training.base_learner import BaseLearner
-from dl_lab.types import Batch, ConfigError, Learner, Metrics, Ratio, Split, columns_of, n_items, read_tally, rebuild
+from dl_lab.types import (
+    Batch,
+    ConfigError,
+    Confusion,
+    Learner,
+    Metrics,
+    Ratio,
+    Split,
+    columns_of,
+    n_items,
+    read_tally,
+    rebuild,
+)
 
 A_TALLY = "a tally, a dict like {'loss': Ratio(sum, count)}"
 REHEARSED_BATCHES = 1000  # batches of an epoch that schedules are told: the data set is not there yet
@@ -84,6 +96,12 @@ def rehearse_fit(learner: Learner, dataset: Dataset, max_epochs: int, monitors: 
         for name, split in (("val", dataset.val), ("test", dataset.test)):
             _refuse_other_items(learner, batch, name, split)
     refuse_wrong_tally(tally, _name(learner, "evaluate", "measure"))
+    confusion = tally.get("confusion")
+    if isinstance(confusion, Confusion) and dataset.class_names and len(dataset.class_names) != len(confusion.counts):
+        raise ConfigError(
+            f"The data set has {len(dataset.class_names)} class_names, and the model tells {len(confusion.counts)} "
+            "classes apart."
+        )
     metrics = read_tally(tally, "val/")
     for monitor in monitors:
         if monitor and monitor not in metrics:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -198,3 +199,10 @@ def test_other_buffers_are_fine(buffer):
     own.net = with_buffer(buffer)
     own.optimizer = torch.optim.SGD(own.net.parameters(), 0.1)
     assert set(rehearse(own)) == {"val/loss"}
+
+
+def test_names_of_other_classes_are_refused_before_the_training():
+    named = replace(DATA, class_names=("cat", "dog"))
+    learner = GradientLearner(nn.Linear(4, 3), Classification(), partial(torch.optim.SGD, lr=0.1))
+    with pytest.raises(ConfigError, match="The data set has 2 class_names, and the model tells 3 classes apart"):
+        rehearse_fit(learner, named, 1, ["val/loss"])
