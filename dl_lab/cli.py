@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import atexit
 import contextlib
 import importlib
@@ -9,6 +10,7 @@ import os
 import pkgutil
 import sys
 import threading
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 
@@ -98,8 +100,9 @@ def _run(argv: list[str]) -> int:
             _complain(str(error), f" (rank {rank})")
         return error.exit_code
     except SystemExit as end:  # argparse has printed its help or an error
-        if end.code and (place := _own_place(end)):
-            _complain(f"This code ended the program: sys.exit({end.code!r}){place}.")
+        if traceback.extract_tb(end.__traceback__)[-1].filename != argparse.__file__ and (place := _own_place(end)):
+            _complain(f"The code ended the program, sys.exit: {end}{place}")
+            return 1
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)

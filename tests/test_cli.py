@@ -64,7 +64,7 @@ def test_an_error_in_the_users_own_code_is_one_sentence_with_its_line(tmp_path, 
     own = tmp_path / "mine.py"
     own.write_text("def look_up():\n    return {}['colour']\n")
     names: dict = {}
-    exec(compile(own.read_text() + "def leave():\n    raise SystemExit(3)\n", str(own), "exec"), names)
+    exec(compile(own.read_text() + "def leave():\n    raise SystemExit(0)\n", str(own), "exec"), names)
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     monkeypatch.setattr(cli, "_dispatch", lambda argv: names["look_up"]())
     assert cli.main(["predict"]) == 1
@@ -72,8 +72,8 @@ def test_an_error_in_the_users_own_code_is_one_sentence_with_its_line(tmp_path, 
         "dl-lab: KeyError: 'colour' (mine.py, line 2)\n  HYDRA_FULL_ERROR=1 shows the whole traceback.\n"
     )
     monkeypatch.setattr(cli, "_dispatch", lambda argv: names["leave"]())
-    assert cli.main(["predict"]) == 3
-    assert capsys.readouterr().err == "dl-lab: This code ended the program: sys.exit(3) (mine.py, line 4).\n"
+    assert cli.main(["predict"]) == 1
+    assert capsys.readouterr().err == "dl-lab: The code ended the program, sys.exit: 0 (mine.py, line 4)\n"
     monkeypatch.setattr(cli, "_dispatch", lambda argv: names["look_up"]())
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     with pytest.raises(KeyError):

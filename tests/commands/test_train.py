@@ -215,3 +215,16 @@ def test_a_terminal_hears_that_torch_loads_before_anything_is_read(words, says, 
     with pytest.raises(UserError):
         train.main(words)
     assert ("loading torch" in capsys.readouterr().err) == says
+
+
+def test_sys_exit_in_the_users_code_fails_the_run(execute, tmp_path, monkeypatch):
+    """Also with the status 0: the training is not done."""
+
+    def leave(*arguments):
+        raise SystemExit(0)
+
+    monkeypatch.setattr("dl_lab.training.trainer.Trainer.fit", leave)
+    with pytest.raises(UserError, match=r"The code ended the program, sys.exit: 0 \(test_train.py, line"):
+        execute("dataset.source=generated", "trainer.max_epochs=1")
+    (status,) = tmp_path.glob("run*/status.json")
+    assert json.loads(status.read_text())["state"] == "failed"
