@@ -178,10 +178,7 @@ def perform(run: Run, choices: Mapping[str, str], quiet: bool = False, beside_ot
         raise Diverged(f"{error}\n  What the records show:  dl-lab doctor {run.folder}") from error
     except UserError:
         raise
-    except (
-        Exception,
-        SystemExit,
-    ) as error:  # a bug in somebody's model: the traceback is kept, the screen stays readable
+    except (Exception, SystemExit) as error:  # a bug in somebody's model: the screen stays readable
         # A resumed run that did not begin kept its old status.json, which has no traceback of this error.
         where = f"\n  The traceback is in {run.folder / 'status.json'}" if run.begun or not run.resuming else ""
         kind = OutOfMemory if isinstance(error, torch.OutOfMemoryError) else UserError
