@@ -128,6 +128,7 @@ def _explain(error: Exception) -> str:
 
 
 def _own_place(error: BaseException) -> str:
+    """Return the line of the user's own code that an error went through; "" for none."""
     from dl_lab.configs import own_place
 
     return own_place(error)

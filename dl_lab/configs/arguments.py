@@ -62,8 +62,8 @@ def check_types(path: str, arguments: Mapping[str, object], target: Callable[...
     for key, value in arguments.items():
         if key in hints and not _holds_target(value):
             check_type(f"{path}.{key}", value, hints[key])
-        elif key in hints and isinstance(value, list) and _takes_only_mappings(hints[key]):
-            raise ConfigError(f"{path}.{key} is a list; it must be a mapping, whose parts have names.")
+        elif key in hints and (wrong := _describe_wrong_container(value, hints[key])):
+            raise ConfigError(f"{path}.{key} is {wrong}")
 
 
 @functools.cache  # the jobs of a sweep call the same functions
@@ -119,10 +119,19 @@ def _holds_target(value: object) -> bool:
     return next(iter(targets(value)), None) is not None
 
 
-def _takes_only_mappings(hint: object) -> bool:
+def _describe_wrong_container(value: object, hint: object) -> str:
+    """Say what is wrong with a list of parts where only mappings fit, or with the reverse; "" where nothing is."""
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     kinds = [typing.get_origin(option) for option in options if option is not types.NoneType]
-    return all(isinstance(kind, type) and issubclass(kind, Mapping) for kind in kinds)
+
+    def takes_only(container: type) -> bool:
+        return bool(kinds) and all(isinstance(kind, type) and issubclass(kind, container) for kind in kinds)
+
+    if isinstance(value, list) and takes_only(Mapping):
+        return "a list; it must be a mapping, whose parts have names."
+    if isinstance(value, Mapping) and "_target_" not in value and takes_only(Sequence):
+        return "a mapping; it must be a list."
+    return ""
 
 
 def check_type(path: str, value: object, hint: Any) -> None:

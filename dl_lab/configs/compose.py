@@ -266,7 +266,7 @@ class Composer:
         if word := unnamed_option(overrides, self.group_names()):
             key, _, value = word.lstrip("+").partition("=")
             options = self.loader.get_group_options(key.partition("@")[0])
-            return f"{key}: {value} is no name of an option.\n{to_list(key, options)}"
+            return f"{key}: {value} is not the name of an option.\n{to_list(key, options)}"
         if unknown := re.search(r"Could not override '([^']+)'", str(error)):
             inner = getattr(error.__cause__, "full_key", None) or ""
             if inner.startswith(f"{unknown[1]}."):  # callbacks={a: 1}

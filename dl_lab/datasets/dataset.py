@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
@@ -15,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from dl_lab.datasets.batches import AUTO, Loading, Order, TensorSplit, fingerprint, shuffled
-from dl_lab.datasets.facts import as_class_names, as_json
+from dl_lab.datasets.class_names import as_class_names
 from dl_lab.datasets.loaders import Collate, LoaderSplit
 from dl_lab.datasets.rows import ByFraction, Rows
 from dl_lab.datasets.tables.columns import Columns as TableColumns
@@ -70,7 +69,7 @@ class Dataset:
             splits begins without it.
 
     Raises:
-        UserError: Two classes look the same.
+        UserError: The class names are one text, or two of them look the same.
     """
 
     name: str
@@ -89,7 +88,7 @@ class Dataset:
     examined: dict[str, object] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        _check_class_names(self.class_names)
+        object.__setattr__(self, "class_names", as_class_names(self.class_names))
 
     @classmethod
     def from_arrays(
@@ -133,7 +132,7 @@ class Dataset:
             splits["test"],
             fingerprint=digest,
             class_names=as_class_names(class_names),
-            preprocessing=as_json(preprocessing),
+            preprocessing=preprocessing or {},
         )
 
     @classmethod
@@ -244,7 +243,7 @@ class Dataset:
             test=LoaderSplit(test, collate, workers),
             fingerprint=fingerprint,
             class_names=as_class_names(class_names),
-            preprocessing=as_json(preprocessing),
+            preprocessing=preprocessing or {},
         )
 
     def content_as(self, kind: type[Kind]) -> Kind:
@@ -333,16 +332,3 @@ def _to_tensor(column: Array, what: str) -> Tensor:
 
 def _keep(batch: Batch) -> Batch:
     return batch
-
-
-def _check_class_names(names: Sequence[str]) -> None:
-    """Raise a UserError where two names look the same: one has an invisible character, or composes é in another way."""
-    seen: dict[str, str] = {}
-    for name in names:
-        composed = unicodedata.normalize("NFC", str(name))
-        look = "".join(sign for sign in composed if unicodedata.category(sign) != "Cf")
-        if seen.setdefault(look, name) != name:
-            raise UserError(
-                f"The classes {seen[look]!a} and {name!a} look the same, and differ in characters that cannot"
-                " be seen. Write each class in one way."
-            )

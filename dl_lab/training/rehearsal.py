@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from torch.nn.parameter import is_lazy
 
 from dl_lab.datasets.dataset import Dataset
 from dl_lab.datasets.loaders import LoaderSplit
+from dl_lab.runs.files import as_numbers
 from dl_lab.training.base_learner import BaseLearner
 from dl_lab.types import (
     Batch,
@@ -73,6 +75,7 @@ def rehearse_fit(learner: Learner, dataset: Dataset, max_epochs: int, monitors: 
             f"The data set is {_describe(dataset)}, not a Dataset with train, val and test. Make one with "
             "Dataset.from_arrays or Dataset.from_loaders (dl_lab.datasets.dataset)."
         )
+    refuse_unsavable_facts(dataset.preprocessing)
     if isinstance(learner, BaseLearner):
         for module in learner.modules().values():
             refuse_unsavable(module)
@@ -123,6 +126,27 @@ def refuse_incomplete(learner: object) -> None:
         )
 
 
+def refuse_unsavable_facts(preprocessing: object) -> None:
+    """Check that a predictor will read from the run's folder what the data set knows.
+
+    Raises:
+        ConfigError: A value is nothing that JSON knows, and no array. The run would save its text.
+    """
+    if not isinstance(preprocessing, Mapping):
+        raise ConfigError(f"preprocessing is {_describe(preprocessing)}; it must be a mapping, {{name: value}}.")
+
+    def to_json(value: object) -> object:
+        if as_numbers(value) is value:
+            raise TypeError(f"it holds {_describe(value)}")
+        return as_numbers(value)
+
+    for key, value in preprocessing.items():
+        try:
+            json.dumps(value, default=to_json)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"preprocessing: {key} cannot be saved as JSON: {error}.") from error
+
+
 def refuse_unsavable(module: nn.Module) -> None:
     """Check that the weights of a module can be saved by their names, and loaded: after the training it is too late.
 
@@ -140,7 +164,7 @@ def refuse_unsavable(module: nn.Module) -> None:
         if "/" in name:
             raise ConfigError(f"The name of the weight {name} has a slash, which separates names here: rename it.")
         if any(step == 0 and size > 1 for step, size in zip(value.stride(), value.shape, strict=True)):
-            raise ConfigError(f"The items of {name} share memory, so it cannot be loaded: add .clone() to expand().")
+            raise ConfigError(f"{name} is an expanded tensor, which cannot be loaded: add .clone() after .expand(...).")
 
 
 def refuse_wrong_tally(tally: object, source: str) -> None:

@@ -141,3 +141,15 @@ def test_a_wrong_setting_leaves_no_folder(tmp_path, monkeypatch, capsys):
         assert cli.main([word]) == 2
         assert f"{word.partition('=')[0]}: " in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_list_of_parts_is_no_mapping_of_parts_and_the_reverse():
+    def part(loggers: Mapping[str, object] | None, steps: Sequence[object] | None, any_of: object) -> None: ...
+
+    child = {"_target_": "torch.nn.ReLU"}
+    check_types("part", {"loggers": {"a": child}, "steps": [child], "any_of": [child]}, part)
+    check_types("part", {"loggers": child, "steps": child, "any_of": {"a": child}}, part)
+    with pytest.raises(ConfigError, match=r"part\.loggers is a list; it must be a mapping, whose parts have names"):
+        check_types("part", {"loggers": [child]}, part)
+    with pytest.raises(ConfigError, match=r"part\.steps is a mapping; it must be a list"):
+        check_types("part", {"steps": {"a": child}}, part)

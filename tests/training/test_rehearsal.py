@@ -183,7 +183,7 @@ def with_buffer(buffer: torch.Tensor) -> nn.Module:
         (nn.LazyLinear(3), r"The weight weight has no size before the first batch \(a lazy layer\)"),
         (WithState(4, 3), "The state of the model has _extra_state, a dict, and dl-lab saves tensors only"),
         (nn.ModuleDict({"a/b": nn.Linear(4, 3)}), "The name of the weight a/b.weight has a slash"),
-        (with_buffer(torch.rand(3).expand(2, 3)), "The items of table share memory"),
+        (with_buffer(torch.rand(3).expand(2, 3)), "table is an expanded tensor, which cannot be loaded"),
     ],
 )
 def test_weights_that_cannot_be_saved_or_loaded_are_refused_before_the_training(model, words):
@@ -206,3 +206,20 @@ def test_names_of_other_classes_are_refused_before_the_training():
     learner = GradientLearner(nn.Linear(4, 3), Classification(), partial(torch.optim.SGD, lr=0.1))
     with pytest.raises(ConfigError, match="The data set has 2 class_names, and the model tells 3 classes apart"):
         rehearse_fit(learner, named, 1, ["val/loss"])
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"names": {"a", "b"}}, "preprocessing: names cannot be saved as JSON: it holds a set"),
+        ({"scale": [1, {"by": object()}]}, "preprocessing: scale cannot be saved as JSON: it holds a object"),
+        ([1, 2], "preprocessing is a list; it must be a mapping"),
+    ],
+)
+def test_facts_for_a_predictor_that_cannot_be_saved_are_refused(facts, words):
+    """A run would write their text, and the predictor would read it."""
+    own = Own(lambda loss, n: {"loss": Ratio(loss.detach(), n)})
+    with pytest.raises(ConfigError, match=words):
+        rehearse_fit(own, replace(DATA, preprocessing=facts), 1, ["val/loss"])
+    arrays = {"mean": X.mean(dim=0), "n": X.numpy().shape[0], "names": ("a", "b"), "none": None}
+    rehearse_fit(own, replace(DATA, preprocessing=arrays), 1, ["val/loss"])
