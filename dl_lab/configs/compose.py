@@ -271,7 +271,7 @@ class Composer:
             inner = getattr(error.__cause__, "full_key", None) or ""
             if inner.startswith(f"{unknown[1]}."):  # callbacks={a: 1}
                 given = [word for word in overrides if keys.of_word(word) == unknown[1]]
-                add = f" To add it: '+{given[0]}'" if given else ""
+                add = f"\n  to add it: '+{given[0]}'" if given else ""
                 return f"There is no key {inner!r} in this config.{add}"
             return self._no_such_key(unknown[1], overrides)
         if merged := re.match(r"Error merging override (.*)", str(error)):

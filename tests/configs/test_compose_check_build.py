@@ -158,7 +158,7 @@ def test_wrong_values(answer, override, words):
         ("callbacks=[1,2]", ["callbacks: [1,2] is not the name of an option", "early_stopping"]),
         ("+dataset@extra=[mnist,true]", ["dataset@extra: [mnist,true] is not the name of an option"]),
         ("profile=[smoke]", ["profile takes one name: profile=NAME."]),
-        ("callbacks={a: 1}", ["There is no key 'callbacks.a'", "To add it: '+callbacks={a: 1}'"]),
+        ("callbacks={a: 1}", ["There is no key 'callbacks.a'", "  to add it: '+callbacks={a: 1}'"]),
         ("callbacks.curves={a: 1}", ["There is no key 'callbacks.curves.a'"]),
         ("model.hidden={a: 1}", ["model.hidden={a: 1} does not fit: the config has a list there, not a mapping."]),
         ("hydra.run.dir=[1]", ["hydra.run.dir=[1] does not fit: Cannot convert 'list' to string"]),
