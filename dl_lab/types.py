@@ -176,6 +176,20 @@ def read_tally(tally: Tally, prefix: str = "") -> Metrics:
     return metrics
 
 
+def as_metrics(metrics: object) -> Metrics:
+    """Return metrics as plain numbers.
+
+    Raises:
+        UserError: They are no mapping, a name is no text, or a value is no number.
+    """
+    if not isinstance(metrics, Mapping):
+        raise UserError(f"Metrics must be a dictionary of numbers, such as {{'loss': 0.5}}, not {metrics!r:.60}.")
+    for name in metrics:
+        if not isinstance(name, str) or not name:
+            raise UserError(f"The name of a metric must be a text, not {name!r}.")
+    return {name: as_number(name, value) for name, value in metrics.items()}
+
+
 def as_number(name: str, value: Any) -> float:
     """Return a metric as a plain number: scikit-learn gives NumPy's, which no checkpoint can hold.
 
@@ -186,7 +200,7 @@ def as_number(name: str, value: Any) -> float:
         return value
     try:
         if not isinstance(value, str):
-            return float(value)
+            return float(value.detach() if hasattr(value, "detach") else value)  # torch warns about a tensor's graph
     except (TypeError, ValueError, RuntimeError):  # RuntimeError: a tensor of several numbers
         pass
     raise UserError(f"The metric {name} must be a number; it is of the type {type(value).__name__}.")

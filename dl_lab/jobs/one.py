@@ -11,7 +11,7 @@ from typing import Any
 from dl_lab import configs
 from dl_lab.configs.identity import code_fingerprint, cost_key, describe_sources
 from dl_lab.configs.parts import procedure_of
-from dl_lab.jobs.procedure import build_procedure
+from dl_lab.jobs.procedure import build_procedure, refuse_moving
 from dl_lab.jobs.rehearsal import rehearse
 from dl_lab.runs.board import NoBoard
 from dl_lab.runs.environment import describe_devices, describe_environment
@@ -160,7 +160,8 @@ def perform(run: Run, choices: Mapping[str, str], quiet: bool = False, beside_ot
             if not quiet:
                 print("\n".join(reporting.header(run, choices, facts, tables.terminal_width())), file=sys.stderr)
             started = time.perf_counter()
-            metrics = procedure(run)
+            with refuse_moving():
+                metrics = procedure(run)
             if not isinstance(metrics, Mapping):
                 kind = "nothing" if metrics is None else f"a {type(metrics).__name__}"
                 raise UserError(f"The procedure returned {kind}; it must return its metrics, a dictionary of numbers.")

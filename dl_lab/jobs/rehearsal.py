@@ -9,13 +9,14 @@ from dl_lab.configs.build import load_dataset
 from dl_lab.configs.explain import fault
 from dl_lab.configs.parts import dataset_of, procedure_of
 from dl_lab.configs.words import did_you_mean
-from dl_lab.jobs.procedure import build_procedure
+from dl_lab.jobs.procedure import build_procedure, refuse_moving
 from dl_lab.types import ConfigError, Metrics
 
 if TYPE_CHECKING:
     from dl_lab.procedures.protocol import Procedure
 
 
+@refuse_moving()
 def rehearse(config: Mapping[str, object]) -> Procedure:
     """Build the procedure on a little generated data and rehearse it.
 

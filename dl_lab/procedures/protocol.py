@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from dl_lab.datasets.dataset import Dataset
 from dl_lab.runs.recorder import Run
 from dl_lab.training.trainer import Trainer
-from dl_lab.types import Metrics
+from dl_lab.types import ConfigError, Metrics, UserError
 
 
 class Training(Protocol):
@@ -50,7 +52,22 @@ def complete(own: Any) -> Procedure:
 
     Args:
         own: What the config's `procedure` describes: an object with `__call__`, or a function of a run.
+
+    Raises:
+        ConfigError: It cannot be called with a run.
     """
+    if not callable(own):
+        raise ConfigError(f"procedure: {type(own).__name__} must have a method __call__(self, run).")
+    try:
+        inspect.signature(own).bind("run")
+    except TypeError:
+        name = getattr(own, "func", own)
+        name = getattr(name, "__name__", type(own).__name__)
+        raise ConfigError(
+            f"procedure: {name} must take the run as its one argument that the config does not give."
+        ) from None
+    except ValueError:  # it has no signature
+        pass
     return own if isinstance(own, Procedure) else _Completed(own)
 
 
@@ -68,7 +85,10 @@ class _Completed(Procedure):
         return self.own(run)
 
     def describe(self) -> dict[str, object]:
-        return self.own.describe() if hasattr(self.own, "describe") else {}
+        facts = self.own.describe() if hasattr(self.own, "describe") else {}
+        if not isinstance(facts, Mapping):
+            raise UserError(f"procedure: {type(self.own).__name__}.describe() must return a dictionary of facts.")
+        return {str(name): value for name, value in facts.items()}
 
     def rehearse(self) -> Metrics:
         return self.own.rehearse() if hasattr(self.own, "rehearse") else {}

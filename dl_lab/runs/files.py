@@ -43,6 +43,18 @@ def write_atomic(path: Path, content: str | bytes | memoryview, durable: bool = 
         raise UserError(f"Cannot write {path}: {error.strerror}.") from error
 
 
+def check_name(name: object) -> None:
+    """Check the name that a user's code gives to a file or a folder of its run: it must stay within the run's folder.
+
+    Raises:
+        UserError: It is no text, or it leads to another folder.
+    """
+    if not isinstance(name, str) or not name or name.startswith(".") or any(sign in name for sign in "/\\\0"):
+        raise UserError(
+            f"A run's file cannot be called {name!r:.80}: a name is a text without / that starts with no dot."
+        )
+
+
 def to_json(value: object, indent: int | None = None) -> str:
     """Return strict JSON, in which a number that is not finite becomes null.
 

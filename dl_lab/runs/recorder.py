@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+import operator
 import os
 import shlex
 import socket
@@ -25,9 +26,9 @@ from typing import TYPE_CHECKING, Any
 
 from dl_lab.runs.board import Board, NoBoard
 from dl_lab.runs.figures import render
-from dl_lab.runs.files import as_numbers, now, read_json, read_records, to_json, write_atomic
+from dl_lab.runs.files import as_numbers, check_name, now, read_json, read_records, to_json, write_atomic
 from dl_lab.runs.formats import FORMAT, refuse_newer
-from dl_lab.types import Interrupted, Metrics, Progress, Pruned, UserError, as_number
+from dl_lab.types import Interrupted, Metrics, Progress, Pruned, UserError, as_metrics
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 
 HEARTBEAT_SECONDS = 10.0
+OWN_FACTS = ("env", "plan", "status", "summary")  # .json files in run and sweep folders that are dl-lab's own
 
 
 @dataclass
@@ -220,9 +222,9 @@ class Run:
         JSON has no number that is not finite. Such a metric is null there, and "not_finite" says what it was.
 
         Raises:
-            UserError: A metric is no number.
+            UserError: A metric has no text as its name, or is no number.
         """
-        metrics = {name: as_number(name, value) for name, value in metrics.items()}
+        metrics = as_metrics(metrics)
         self.summary = {**self.summary, **facts, "metrics": metrics}
         self.summary.pop("not_finite", None)
         if not_finite := not_finite_metrics(metrics):
@@ -240,7 +242,11 @@ class Run:
 
         Yields:
             The recorder of the part.
+
+        Raises:
+            UserError: The name leads out of the run's folder. The other methods refuse such names, too.
         """
+        check_name(name)
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
         part = Run(folder, self.config, self.board.another(), self.resuming, on_progress=self.on_progress, whole=self)
@@ -258,19 +264,28 @@ class Run:
 
     # -- records ----------------------------------------------------------------------------------------------
 
-    def log(self, metrics: Metrics, step: int, epoch: float, timings: Metrics | None = None) -> None:
+    def log(self, metrics: Metrics, step: int, epoch: float | None = None, timings: Metrics | None = None) -> None:
         """Append one record.
 
         Args:
             metrics: The values, for metrics.jsonl. They do not depend on the machine's speed.
             step: The number of updates so far.
-            epoch: The number of epochs so far.
+            epoch: The number of epochs so far. A loop without epochs leaves it out: each step counts as one.
             timings: Seconds and rates, for timings.jsonl.
 
         Raises:
-            UserError: A metric is no number.
+            UserError: A metric has no text as its name, or is no number, or is called step or epoch. The step is no
+                whole number.
         """
-        metrics = {name: as_number(name, value) for name, value in metrics.items()}
+        metrics = as_metrics(metrics)
+        for name in ("step", "epoch"):
+            if name in metrics:
+                raise UserError(f"A metric cannot be called {name}. Give it beside them: run.log(metrics, {name}=...).")
+        try:
+            step = operator.index(step)
+        except TypeError:
+            raise UserError(f"The step of run.log must be a whole number, not {step!r:.60}.") from None
+        epoch = step if epoch is None else epoch
         self.append("metrics.jsonl", {"epoch": epoch, "step": step, **metrics})
         shown = dict(metrics)
         if timings:
@@ -279,7 +294,16 @@ class Run:
         self.board.scalars(shown, step)
 
     def append(self, name: str, record: Mapping[str, object]) -> None:
-        """Append one record to a file that only grows. Its name ends in .jsonl."""
+        """Append one record to a file that only grows. Its name ends in .jsonl.
+
+        Raises:
+            UserError: The name ends otherwise: a resumed run would not cut such a file back to its checkpoint.
+        """
+        check_name(name)
+        if not name.endswith(".jsonl") or not isinstance(record, Mapping):
+            raise UserError(
+                f"run.append takes the name of a .jsonl file and a dictionary, not {name!r} and {record!r:.40}."
+            )
         self._grow(name, (to_json(record) + "\n").encode())
 
     def _grow(self, name: str, data: bytes) -> None:
@@ -313,9 +337,17 @@ class Run:
         return read_records(self.folder / name)
 
     def table(self, name: str, rows: Sequence[Mapping[str, object]]) -> Path:
-        """Save rows as tables/<name>.csv."""
+        """Save rows as tables/<name>.csv.
+
+        Raises:
+            UserError: The rows are no list of dictionaries.
+        """
         import csv
 
+        check_name(name)
+        if hasattr(rows, "to_dict") or not all(isinstance(row, Mapping) for row in rows):
+            hint = ": of a data frame, table.to_dict('records')" if hasattr(rows, "to_dict") else ""
+            raise UserError(f"The rows of the table {name} must be a list of dictionaries, one for each row{hint}.")
         (self.folder / "tables").mkdir(exist_ok=True)
         columns = list(dict.fromkeys(key for row in rows for key in row))
         text = io.StringIO(newline="")
@@ -327,13 +359,27 @@ class Run:
         return path
 
     def facts(self, name: str, values: Mapping[str, object]) -> Path:
-        """Save plain values as <name>.json in the run folder."""
+        """Save plain values as <name>.json in the run folder.
+
+        Raises:
+            UserError: dl-lab itself writes a file of that name.
+        """
+        check_name(name)
+        if name in OWN_FACTS:
+            raise UserError(f"dl-lab itself writes {name}.json: give your facts another name.")
         path = self.folder / f"{name}.json"
         write_atomic(path, to_json(values, indent=1))
         return path
 
     def figure(self, name: str, figure: Figure, rows: Sequence[Mapping[str, object]], step: int = 0) -> Path:
-        """Save a figure as figures/<name>.png and .svg and its rows as tables/<name>.csv, and show it on the board."""
+        """Save a figure as figures/<name>.png and .svg and its rows as tables/<name>.csv, and show it on the board.
+
+        Raises:
+            UserError: It is no figure of matplotlib, or the rows are no list of dictionaries.
+        """
+        check_name(name)
+        if not hasattr(figure, "savefig"):
+            raise UserError(f"The figure {name} must be a matplotlib Figure, not {type(figure).__name__}.")
         (self.folder / "figures").mkdir(exist_ok=True)
         self.table(name, rows)
         png, svg = render(figure)
@@ -344,13 +390,20 @@ class Run:
         return path
 
     def embedding(self, name: str, vectors: Sequence[Sequence[float]], labels: Sequence[str]) -> None:
-        """Save vectors with a label each as projector/<name>.tsv and <name>_labels.tsv, and show them on the board."""
+        """Save vectors with a label each as projector/<name>.tsv and <name>_labels.tsv, and show them on the board.
+
+        Raises:
+            UserError: There are not as many labels as vectors.
+        """
+        check_name(name)
+        if len(vectors) != len(labels):
+            raise UserError(f"The embedding {name} has {len(vectors)} vectors and {len(labels)} labels.")
         folder = self.folder / "projector"
         folder.mkdir(exist_ok=True)
         lines = ["\t".join(f"{value:.6g}" for value in vector) for vector in vectors]
         write_atomic(folder / f"{name}.tsv", "\n".join([*lines, ""]))
         blanks = str.maketrans("\t\r\n", "   ")
-        names = [label.translate(blanks) for label in labels]
+        names = [str(label).translate(blanks) for label in labels]
         write_atomic(folder / f"{name}_labels.tsv", "\n".join([*names, ""]))
         self.board.embedding(name)
 
@@ -362,9 +415,17 @@ class Run:
             samples: The sound (n,) in [-1, 1]. Louder samples are clipped.
             sample_rate: Samples a second.
             step: The number of updates so far.
+
+        Raises:
+            UserError: The sound has more than one channel.
         """
+        import numpy as np
         import soundfile
 
+        check_name(name)
+        samples = np.asarray(samples)
+        if samples.ndim != 1:
+            raise UserError(f"The sound {name} must have the shape (n,), one channel, not {tuple(samples.shape)}.")
         (self.folder / "audio").mkdir(exist_ok=True)
         wav = io.BytesIO()
         soundfile.write(wav, samples, sample_rate, format="WAV", subtype="PCM_16")
@@ -385,9 +446,15 @@ class Run:
 
         Args:
             state: What the loop needs to continue: tensors and plain values, in dictionaries and lists.
+
+        Raises:
+            UserError: The state is no dictionary, or a checkpoint cannot hold a part of it.
         """
         from dl_lab.runs import checkpoints
 
+        if not isinstance(state, Mapping):
+            kind = type(state).__name__
+            raise UserError(f"run.checkpoint takes a dictionary, such as {{'model': model.state_dict()}}, not {kind}.")
         checkpoints.save_own(self.folder / "checkpoints", state, self.positions())
 
     def restore(self) -> dict[str, Any] | None:

@@ -20,7 +20,7 @@ from dl_lab.training.evaluation import judge, keep_best
 from dl_lab.training.rehearsal import rehearse_fit
 from dl_lab.training.session import Callback, Callbacks, Session
 from dl_lab.training.updates import UpdateLoop, record_fingerprints
-from dl_lab.types import ConfigError, Learner, Metrics, Split, Tally, as_number, read_tally
+from dl_lab.types import ConfigError, Learner, Metrics, Split, Tally, as_metrics, read_tally
 
 
 class Trainer:
@@ -317,10 +317,9 @@ def _make_plain(metrics: Metrics) -> None:
     """Turn what callbacks added into plain numbers, in place: the best weights share the dictionary.
 
     Raises:
-        UserError: A value is no number.
+        UserError: A name is no text, or a value is no number.
     """
-    for name, value in metrics.items():
-        metrics[name] = as_number(name, value)
+    metrics.update(as_metrics(metrics))
 
 
 def _are_equal(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> bool:

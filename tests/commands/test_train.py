@@ -217,6 +217,38 @@ def test_a_terminal_hears_that_torch_loads_before_anything_is_read(words, says, 
     assert ("loading torch" in capsys.readouterr().err) == says
 
 
+@pytest.mark.parametrize("place", ["trainer", "model"])
+def test_code_that_changes_the_current_folder_is_refused(execute, tmp_path, monkeypatch, place):
+    """The run's files are named from there: none of them was found, and the run stayed `running` for ever."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    before = os.getcwd()
+    wanted = {"trainer": "dl_lab.training.trainer.Trainer.fit", "model": "dl_lab.models.mlp.MLP.__init__"}[place]
+
+    def move(*arguments, **named):
+        os.chdir(elsewhere)
+        raise FileNotFoundError(2, "No such file or directory", "x.csv")
+
+    monkeypatch.setattr(wanted, move)
+    with pytest.raises(UserError, match=f"The code changed the current folder to {elsewhere} .* It must stay {before}"):
+        execute("dataset.source=generated", "trainer.max_epochs=1")
+    assert os.getcwd() == before
+    for status in tmp_path.glob("run*/status.json"):
+        assert json.loads(status.read_text())["state"] == "failed"
+
+
+def test_a_current_folder_that_is_gone_is_refused(execute, tmp_path, monkeypatch):
+    def move(*arguments):
+        (tmp_path / "gone").mkdir()
+        os.chdir(tmp_path / "gone")
+        (tmp_path / "gone").rmdir()
+        return {}
+
+    monkeypatch.setattr("dl_lab.training.trainer.Trainer.fit", move)
+    with pytest.raises(UserError, match="changed the current folder to a folder that is no longer there"):
+        execute("dataset.source=generated", "trainer.max_epochs=1")
+
+
 def test_sys_exit_in_the_users_code_fails_the_run(execute, tmp_path, monkeypatch):
     """Also with the status 0: the training is not done."""
 

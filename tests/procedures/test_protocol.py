@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,7 @@ import yaml
 from dl_lab.configs.catalogue import SHIPPED
 from dl_lab.configs.targets import locate
 from dl_lab.procedures.protocol import Procedure, complete
+from dl_lab.types import ConfigError, UserError
 
 
 def only_runs(run) -> dict[str, float]:
@@ -39,8 +41,51 @@ def test_a_method_of_ones_own_is_kept():
 
 
 def test_the_parts_of_a_fit_of_ones_own_are_found():
-    parts = SimpleNamespace(dataset=1, learner=2, trainer=3)
+    class Fits:
+        dataset, learner, trainer = 1, 2, 3
+
+        def __call__(self, run):
+            return {}
+
+    parts = Fits()
     assert complete(parts).training() is parts
+
+
+def takes_nothing():
+    return {}
+
+
+def takes_a_rate(run, lr):
+    return {"lr": lr}
+
+
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        (SimpleNamespace(), r"SimpleNamespace must have a method __call__\(self, run\)"),
+        (takes_nothing, "takes_nothing must take the run as its one argument"),
+        (partial(takes_a_rate), "takes_a_rate must take the run as its one argument that the config does not give"),
+    ],
+)
+def test_what_cannot_be_called_with_a_run_is_refused_before_a_run_is_made(own, words):
+    with pytest.raises(ConfigError, match=words):
+        complete(own)
+
+
+def test_a_function_with_its_arguments_from_the_config_is_a_procedure():
+    assert complete(partial(takes_a_rate, lr=0.1))(None) == {"lr": 0.1}  # pyright: ignore[reportArgumentType]
+
+
+def test_facts_of_ones_own_are_a_dictionary():
+    class Describes:
+        def __call__(self, run):
+            return {}
+
+        def describe(self):
+            return [1, 2]
+
+    with pytest.raises(UserError, match=r"Describes.describe\(\) must return a dictionary of facts"):
+        complete(Describes()).describe()
 
 
 FILES = sorted((SHIPPED / "procedure").glob("*.yaml"))

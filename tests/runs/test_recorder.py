@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -168,6 +168,91 @@ def test_a_metric_that_is_no_number_is_one_sentence(run, value):
     with pytest.raises(UserError, match="The metric loss must be a number"):
         run.finish({"loss": value})
     assert not (run.folder / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("metrics", "words"),
+    [
+        ("loss", "Metrics must be a dictionary of numbers"),
+        ({1: 0.5}, "The name of a metric must be a text, not 1"),
+        ({"": 0.5}, "The name of a metric must be a text, not ''"),
+        ({"epoch": 3}, "A metric cannot be called epoch"),
+        ({"step": 3}, "A metric cannot be called step"),
+    ],
+)
+def test_metrics_without_proper_names_are_one_sentence(run, metrics, words):
+    """A metric called step would have replaced the step of its record."""
+    with pytest.raises(UserError, match=words):
+        run.log(metrics, step=1)
+    assert not (run.folder / "metrics.jsonl").exists()
+
+
+def test_the_step_is_a_whole_number(run):
+    run.log({"loss": 0.5}, step=np.int64(3))
+    with pytest.raises(UserError, match=r"The step of run.log must be a whole number, not 1.5"):
+        run.log({"loss": 0.5}, step=1.5)
+    assert [record["step"] for record in run.records()] == [3]
+
+
+def test_a_loop_without_epochs_counts_its_steps_as_epochs(run):
+    run.log({"loss": 0.5}, step=7)
+    assert run.records() == [{"epoch": 7, "step": 7, "loss": 0.5}]
+
+
+def test_a_metric_with_a_gradient_is_read_without_a_warning(run, recwarn):
+    run.log({"loss": torch.ones(1, requires_grad=True).sum()}, step=1)
+    assert run.records()[0]["loss"] == 1.0
+    assert not recwarn.list
+
+
+def _make_part(run, name):
+    with run.part(name):
+        pass
+
+
+@pytest.mark.parametrize("name", ["../evil", "a/b", "a\\b", "..", ".hidden", "", None])
+@pytest.mark.parametrize(
+    "record",
+    [
+        lambda run, name: run.table(name, [{"a": 1}]),
+        lambda run, name: run.figure(name, None, []),
+        lambda run, name: run.facts(name, {}),
+        lambda run, name: run.append(name, {}),
+        lambda run, name: run.audio(name, np.zeros(8), 8000),
+        lambda run, name: run.embedding(name, [[1.0]], ["a"]),
+        _make_part,
+    ],
+    ids=["table", "figure", "facts", "append", "audio", "embedding", "part"],
+)
+def test_nothing_is_recorded_outside_the_run(run, record, name):
+    before = set(run.folder.parent.rglob("*"))
+    with pytest.raises(UserError, match="A run's file cannot be called"):
+        record(run, name)
+    assert set(run.folder.parent.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        (lambda run: run.table("t", {"a": [1, 2]}), "must be a list of dictionaries, one for each row."),
+        (lambda run: run.table("t", SimpleNamespace(to_dict=dict)), r"of a data frame, table.to_dict\('records'\)"),
+        (lambda run: run.figure("f", [], []), "The figure f must be a matplotlib Figure, not list"),
+        (lambda run: run.facts("summary", {}), "dl-lab itself writes summary.json"),
+        (lambda run: run.append("x.txt", {}), "run.append takes the name of a .jsonl file"),
+        (lambda run: run.append("x.jsonl", "abc"), "run.append takes the name of a .jsonl file and a dictionary"),
+        (lambda run: run.audio("x", np.zeros((2, 100)), 8000), r"must have the shape \(n,\), one channel"),
+        (lambda run: run.embedding("x", torch.zeros(3, 2), ["a"]), "has 3 vectors and 1 labels"),
+        (lambda run: run.checkpoint(torch.nn.Linear(1, 1)), "run.checkpoint takes a dictionary"),
+    ],
+)
+def test_a_wrong_record_is_one_sentence(run, record, words):
+    with pytest.raises(UserError, match=words):
+        record(run)
+
+
+def test_labels_of_an_embedding_may_be_numbers(run):
+    run.embedding("x", torch.zeros(2, 2), [3, 4])
+    assert (run.folder / "projector" / "x_labels.tsv").read_text() == "3\n4\n"
 
 
 def test_a_record_cut_short_by_a_kill_is_left_out(run):
