@@ -19,7 +19,7 @@ import socket
 import struct
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -336,7 +336,7 @@ class Run:
         """Read the records of a file that only grows."""
         return read_records(self.folder / name)
 
-    def table(self, name: str, rows: Sequence[Mapping[str, object]]) -> Path:
+    def table(self, name: str, rows: Iterable[Mapping[str, object]]) -> Path:
         """Save rows as tables/<name>.csv.
 
         Raises:
@@ -345,15 +345,16 @@ class Run:
         import csv
 
         check_name(name)
-        if hasattr(rows, "to_dict") or not all(isinstance(row, Mapping) for row in rows):
+        found = list(rows)  # a generator can be read only once
+        if hasattr(rows, "to_dict") or not all(isinstance(row, Mapping) for row in found):
             hint = ": of a data frame, table.to_dict('records')" if hasattr(rows, "to_dict") else ""
             raise UserError(f"The rows of the table {name} must be a list of dictionaries, one for each row{hint}.")
         (self.folder / "tables").mkdir(exist_ok=True)
-        columns = list(dict.fromkeys(key for row in rows for key in row))
+        columns = list(dict.fromkeys(key for row in found for key in row))
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, columns)
         writer.writeheader()
-        writer.writerows({key: as_numbers(value) for key, value in row.items()} for row in rows)
+        writer.writerows({key: as_numbers(value) for key, value in row.items()} for row in found)
         path = self.folder / "tables" / f"{name}.csv"
         write_atomic(path, text.getvalue())
         return path
@@ -371,7 +372,7 @@ class Run:
         write_atomic(path, to_json(values, indent=1))
         return path
 
-    def figure(self, name: str, figure: Figure, rows: Sequence[Mapping[str, object]], step: int = 0) -> Path:
+    def figure(self, name: str, figure: Figure, rows: Iterable[Mapping[str, object]], step: int = 0) -> Path:
         """Save a figure as figures/<name>.png and .svg and its rows as tables/<name>.csv, and show it on the board.
 
         Raises:

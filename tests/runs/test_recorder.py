@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from types import MappingProxyType, SimpleNamespace
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -205,6 +205,16 @@ def test_a_metric_with_a_gradient_is_read_without_a_warning(run, recwarn):
     assert not recwarn.list
 
 
+class Frame:
+    """Like a data frame of pandas: iterating gives the names of its columns."""
+
+    def __iter__(self):
+        return iter(["a"])
+
+    def to_dict(self, orient):
+        return [{"a": 1}]
+
+
 def _make_part(run, name):
     with run.part(name):
         pass
@@ -235,7 +245,7 @@ def test_nothing_is_recorded_outside_the_run(run, record, name):
     ("record", "words"),
     [
         (lambda run: run.table("t", {"a": [1, 2]}), "must be a list of dictionaries, one for each row."),
-        (lambda run: run.table("t", SimpleNamespace(to_dict=dict)), r"of a data frame, table.to_dict\('records'\)"),
+        (lambda run: run.table("t", Frame()), r"of a data frame, table.to_dict\('records'\)"),
         (lambda run: run.figure("f", [], []), "The figure f must be a matplotlib Figure, not list"),
         (lambda run: run.facts("summary", {}), "dl-lab itself writes summary.json"),
         (lambda run: run.append("x.txt", {}), "run.append takes the name of a .jsonl file"),
@@ -248,6 +258,11 @@ def test_nothing_is_recorded_outside_the_run(run, record, name):
 def test_a_wrong_record_is_one_sentence(run, record, words):
     with pytest.raises(UserError, match=words):
         record(run)
+
+
+def test_the_rows_of_a_table_may_come_from_a_generator(run):
+    path = run.table("t", ({"a": number} for number in range(2)))
+    assert path.read_text().split() == ["a", "0", "1"]
 
 
 def test_labels_of_an_embedding_may_be_numbers(run):
