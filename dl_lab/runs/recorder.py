@@ -58,6 +58,7 @@ class Run:
         on_epoch: Called with the metrics of each epoch. It may raise `Pruned`.
         whole: The run that this one is a part of.
         begun: Whether the work itself has begun (see `begin`).
+        read_epoch: Returns the number of epochs so far, where a trainer counts them.
     """
 
     folder: Path
@@ -70,6 +71,7 @@ class Run:
     on_epoch: Callable[[int, Metrics], None] = lambda epoch, metrics: None
     whole: Run | None = None
     begun: bool = False
+    read_epoch: Callable[[], float] | None = None
     # Held while status.json is written: the work and the heartbeat both write it.
     _status_lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     # The files that only grow. They stay open while the run records.
@@ -270,7 +272,8 @@ class Run:
         Args:
             metrics: The values, for metrics.jsonl. They do not depend on the machine's speed.
             step: The number of updates so far.
-            epoch: The number of epochs so far. A loop without epochs leaves it out: each step counts as one.
+            epoch: The number of epochs so far; by default that of the trainer. A loop without a trainer and without
+                epochs leaves it out, too: each step counts as one.
             timings: Seconds and rates, for timings.jsonl.
 
         Raises:
@@ -285,7 +288,8 @@ class Run:
             step = operator.index(step)
         except TypeError:
             raise UserError(f"The step of run.log must be a whole number, not {step!r:.60}.") from None
-        epoch = step if epoch is None else epoch
+        if epoch is None:
+            epoch = self.read_epoch() if self.read_epoch else step
         self.append("metrics.jsonl", {"epoch": epoch, "step": step, **metrics})
         shown = dict(metrics)
         if timings:

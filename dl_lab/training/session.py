@@ -63,6 +63,11 @@ class Session:
         return n_updates if self.max_steps is None else min(n_updates, self.max_steps)
 
     @property
+    def position(self) -> float:
+        """Finished epochs, and the finished part of the current one."""
+        return round(self.epoch + self.batch / self.n_batches, 4) if self.batch else self.epoch
+
+    @property
     def whole_dataset(self) -> Dataset:
         """The data with all items, also where several processes share them; no process waits for another."""
         return self.dataset.divided(0, 1)

@@ -168,9 +168,11 @@ class Trainer:
         learner.plan(n_epochs, n_updates)
         if dataset.preprocessing:
             run.facts("preprocessing", dataset.preprocessing)
-        return Session(
+        session = Session(
             learner, dataset, run, n_epochs, self.batch_size, n_batches, world=world, max_steps=self.max_steps
         )
+        run.read_epoch = lambda: session.position
+        return session
 
     def _count_batches(self, dataset: Dataset) -> int:
         """Return the batches of an epoch.
@@ -239,9 +241,8 @@ class Trainer:
         """Validate within an epoch, and record it under a fraction of the epoch."""
         if session.world.size > 1:
             session.learner.share_buffers()
-        epoch = round(session.epoch + session.batch / session.n_batches, 4)
-        metrics = self._validate(session, callbacks, epoch)
-        session.run.log({**metrics, **session.learner.rates()}, session.step, epoch)
+        metrics = self._validate(session, callbacks, session.position)
+        session.run.log({**metrics, **session.learner.rates()}, session.step, session.position)
 
     def _validate(self, session: Session, callbacks: Callbacks, epoch: float) -> Metrics:
         """Judge the validation split (and the training split), and keep the weights if they are the best so far."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from functools import partial
@@ -241,6 +242,21 @@ def test_a_metric_of_a_callback_becomes_a_plain_number(tmp_path, value):
 def test_a_metric_that_is_no_number_is_one_sentence(tmp_path, value):
     with pytest.raises(UserError, match="The metric val/own must be a number; it is of the type"):
         fit(tmp_path / "run", callbacks={"mine": Metrical(value)})
+
+
+class LogsAtUpdates:
+    def update_end(self, session):
+        session.run.log({"own/step": session.step}, session.step)
+
+
+def test_a_record_of_a_callback_has_the_trainers_epoch(tmp_path):
+    """Not the step: a table of runs would show epoch 6 of 2."""
+    fit(tmp_path / "run", callbacks={"mine": LogsAtUpdates()})
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    own = [record for record in records if "own/step" in record]
+    n_batches = own[-1]["step"] / own[-1]["epoch"]
+    assert len(own) > n_batches >= 2
+    assert [record["epoch"] for record in own] == [round(record["step"] / n_batches, 4) for record in own]
 
 
 class OtherArguments:
