@@ -63,9 +63,7 @@ def complete(own: Any) -> Procedure:
     except TypeError:
         name = getattr(own, "func", own)
         name = getattr(name, "__name__", type(own).__name__)
-        raise ConfigError(
-            f"procedure: {name} must take the run as its one argument that the config does not give."
-        ) from None
+        raise ConfigError(f"procedure: {name} must take one argument that the config does not give: the run.") from None
     except ValueError:  # it has no signature
         pass
     return own if isinstance(own, Procedure) else _Completed(own)

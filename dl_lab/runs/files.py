@@ -51,7 +51,7 @@ def check_name(name: object) -> None:
     """
     if not isinstance(name, str) or not name or name.startswith(".") or any(sign in name for sign in "/\\\0"):
         raise UserError(
-            f"A run's file cannot be called {name!r:.80}: a name is a text without / that starts with no dot."
+            f"A run's file cannot be called {name!r:.80}: a name has no slash, and does not begin with a dot."
         )
 
 

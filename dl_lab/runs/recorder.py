@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 
 HEARTBEAT_SECONDS = 10.0
+OWN_RECORDS = ("metrics.jsonl", "timings.jsonl", "weights.jsonl")
 OWN_FACTS = ("env", "plan", "status", "summary")  # .json files in run and sweep folders that are dl-lab's own
 
 
@@ -290,10 +291,10 @@ class Run:
             raise UserError(f"The step of run.log must be a whole number, not {step!r:.60}.") from None
         if epoch is None:
             epoch = self.read_epoch() if self.read_epoch else step
-        self.append("metrics.jsonl", {"epoch": epoch, "step": step, **metrics})
+        self._append("metrics.jsonl", {"epoch": epoch, "step": step, **metrics})
         shown = dict(metrics)
         if timings:
-            self.append("timings.jsonl", {"epoch": epoch, "step": step, "time": now(), **timings})
+            self._append("timings.jsonl", {"epoch": epoch, "step": step, "time": now(), **timings})
             shown |= {f"speed/{name}": value for name, value in timings.items()}
         self.board.scalars(shown, step)
 
@@ -301,13 +302,19 @@ class Run:
         """Append one record to a file that only grows. Its name ends in .jsonl.
 
         Raises:
-            UserError: The name ends otherwise: a resumed run would not cut such a file back to its checkpoint.
+            UserError: The name ends otherwise: a resumed run would not cut such a file back to its checkpoint. Or it is
+                the name of a file that dl-lab itself writes.
         """
         check_name(name)
         if not name.endswith(".jsonl") or not isinstance(record, Mapping):
             raise UserError(
                 f"run.append takes the name of a .jsonl file and a dictionary, not {name!r} and {record!r:.40}."
             )
+        if name in OWN_RECORDS:
+            raise UserError(f"dl-lab itself writes {name}: give your records another name, or use run.log.")
+        self._append(name, record)
+
+    def _append(self, name: str, record: Mapping[str, object]) -> None:
         self._grow(name, (to_json(record) + "\n").encode())
 
     def _grow(self, name: str, data: bytes) -> None:
@@ -334,7 +341,7 @@ class Run:
 
     def fingerprints(self, step: int, weights: Mapping[str, str]) -> None:
         """Append the fingerprint of every weight after `step` updates to weights.jsonl, for `dl-lab verify`."""
-        self.append("weights.jsonl", {"step": step, "crc32c": weights})
+        self._append("weights.jsonl", {"step": step, "crc32c": weights})
 
     def records(self, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
         """Read the records of a file that only grows."""

@@ -63,8 +63,8 @@ def takes_a_rate(run, lr):
     ("own", "words"),
     [
         (SimpleNamespace(), r"SimpleNamespace must have a method __call__\(self, run\)"),
-        (takes_nothing, "takes_nothing must take the run as its one argument"),
-        (partial(takes_a_rate), "takes_a_rate must take the run as its one argument that the config does not give"),
+        (takes_nothing, "takes_nothing must take one argument that the config does not give: the run"),
+        (partial(takes_a_rate), "takes_a_rate must take one argument that the config does not give: the run"),
     ],
 )
 def test_what_cannot_be_called_with_a_run_is_refused_before_a_run_is_made(own, words):

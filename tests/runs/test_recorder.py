@@ -248,6 +248,7 @@ def test_nothing_is_recorded_outside_the_run(run, record, name):
         (lambda run: run.table("t", Frame()), r"of a data frame, table.to_dict\('records'\)"),
         (lambda run: run.figure("f", [], []), "The figure f must be a matplotlib Figure, not list"),
         (lambda run: run.facts("summary", {}), "dl-lab itself writes summary.json"),
+        (lambda run: run.append("metrics.jsonl", {"loss": 1.0}), "dl-lab itself writes metrics.jsonl"),
         (lambda run: run.append("x.txt", {}), "run.append takes the name of a .jsonl file"),
         (lambda run: run.append("x.jsonl", "abc"), "run.append takes the name of a .jsonl file and a dictionary"),
         (lambda run: run.audio("x", np.zeros((2, 100)), 8000), r"must have the shape \(n,\), one channel"),

@@ -257,7 +257,7 @@ class Cluster:
                 if state_of(folder) == "queued":
                     continue
                 self._start(job)
-            with contextlib.suppress(ValueError, KeyError):  # a line that is being written, or one of a user's own
+            with contextlib.suppress(ValueError):  # a line of metrics.jsonl that is being written
                 records = read_records(folder / "metrics.jsonl")
                 epochs = self._epochs[job]
                 if records and epochs:
