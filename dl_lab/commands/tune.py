@@ -107,7 +107,9 @@ def _conclusions(found: Found) -> list[str]:
     for part, n_rounds in found.n_rounds.items():
         lines.append(f"{part}: {n_rounds} rounds; the same setting differed from itself by {found.noise[part]:.0%}.")
     if not found.is_clear:
-        lines.append("The machine is too noisy to tell, or the time was too short. Stop other work, or add --seconds.")
+        n_unclear, n_measured = found.unclear
+        which = f"{n_unclear} of {n_measured} settings" if n_unclear else "the training"
+        lines.append(f"Too noisy or too short to tell: {which}. Stop other work, or add --seconds.")
     lines += [f"{row.name} is not measured: {row.problem.rstrip('.')}." for row in found.rows if row.problem]
     for row in found.rows:
         if row.verdict == "faster" and not row.is_winner:

@@ -83,6 +83,15 @@ def test_a_noisy_machine_is_said_to_be_noisy():
     assert rounds.verdict("quick") == "too noisy"
 
 
+def test_a_difference_that_each_round_shows_is_told_on_a_noisy_machine():
+    drawn = random.Random(1)
+    noisy = lambda: 0.01 * drawn.uniform(0.8, 1.25)  # noqa: E731
+    rounds, _ = race(base=noisy, quick=lambda: noisy() / 4, slow=lambda: noisy() * 4, same=noisy)
+    assert rounds.noise() > 0.15
+    verdicts = {name: rounds.verdict(name) for name in ("quick", "slow", "same")}
+    assert verdicts == {"quick": "faster", "slow": "slower", "same": "too noisy"}
+
+
 def test_a_gain_below_the_noise_is_no_gain():
     drawn = random.Random(2)
     noisy = lambda: 0.01 * drawn.uniform(0.95, 1.05)  # noqa: E731
@@ -173,6 +182,7 @@ def test_a_noisy_or_short_training_is_not_clear():
     assert not Found("k", rows).is_clear
     row.verdict = "too noisy"
     assert not Found("k", rows, n_rounds={"training": 9}).is_clear
+    assert Found("k", [*rows, Row("training", "x", verdict="faster")]).unclear == (1, 2)
 
 
 class Stuck:
@@ -265,3 +275,16 @@ def test_a_learner_that_forgets_no_grad_is_timed_without_gradients():
     work.device = torch.device("cpu")
     assert work.judge(4, 8, 1).n_samples == 8
     assert seen == [False, False]
+
+
+def test_a_trial_warms_up_with_the_last_batch_of_an_epoch():
+    seen: list[int] = []
+    work = object.__new__(trial._Work)
+    work.learner = SimpleNamespace(update=lambda batch: seen.append(len(batch.x)))  # pyright: ignore[reportAttributeAccessIssue]
+    work.trainer = SimpleNamespace(batch_size=3)  # pyright: ignore[reportAttributeAccessIssue]
+    work.device = torch.device("cpu")
+    for n_items in (8, 9):
+        arrays = torch.rand(n_items, 4), torch.arange(n_items) % 3
+        work.dataset = Dataset.from_arrays(arrays, arrays, arrays)
+        assert work.warm() == n_items % 3
+    assert seen == [2]

@@ -77,9 +77,14 @@ class Found:
     @property
     def is_clear(self) -> bool:
         """Whether the training was measured well enough to say what is faster."""
-        verdicts = {row.verdict for row in self.rows if row.part == "training" and row.verdict}
-        is_long_enough = self.n_rounds.get("training", 0) >= LEAST_ROUNDS
-        return is_long_enough and not verdicts & {"too noisy", "few rounds"}
+        n_unclear, _ = self.unclear
+        return self.n_rounds.get("training", 0) >= LEAST_ROUNDS and not n_unclear
+
+    @property
+    def unclear(self) -> tuple[int, int]:
+        """How many settings of the training have no clear verdict, and how many were measured."""
+        verdicts = [row.verdict for row in self.rows if row.part == "training" and row.verdict]
+        return sum(verdict in ("too noisy", "few rounds") for verdict in verdicts), len(verdicts)
 
 
 def note(row: Row, error: Exception) -> None:

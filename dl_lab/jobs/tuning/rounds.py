@@ -15,7 +15,7 @@ CONTROL = "the same again"  # the base, once more in every round: its ratio woul
 LEAST_ROUNDS = 3
 MOST_ROUNDS = 15
 LEAST_GAIN = 0.03  # a smaller gain is not worth a setting
-TOO_NOISY = 0.15  # of the control's ratios
+TOO_NOISY = 0.15  # of the control's ratios: above it, a small difference says nothing
 HOPELESS = 0.6  # a contestant with such a ratio in its first two rounds works no more
 ROUNDS_HOPED_FOR = 7
 LONGEST_TURN = 2.0  # seconds
@@ -72,15 +72,17 @@ class Rounds:
             return "slower"
         if len(ratios) < LEAST_ROUNDS:
             return "few rounds"
-        if self.noise() > TOO_NOISY:
-            return "too noisy"
-        needed = max(LEAST_GAIN, 2 * self.noise())
-        quarter = len(ratios) // 4
-        if self.ratio(name) >= 1 + needed and ratios[quarter] > 1:
+        noise = self.noise()
+        needed = max(LEAST_GAIN, 2 * noise)
+        if noise > TOO_NOISY:  # only a difference that each round shows, beyond the noise
+            odd, margin = 0, noise
+        else:
+            odd, margin = len(ratios) // 4, 0.0
+        if self.ratio(name) >= 1 + needed and ratios[odd] > 1 + margin:
             return "faster"
-        if self.ratio(name) <= 1 - needed and ratios[-1 - quarter] < 1:
+        if self.ratio(name) <= 1 - needed and ratios[-1 - odd] < 1 - margin:
             return "slower"
-        return "same speed"
+        return "too noisy" if noise > TOO_NOISY else "same speed"
 
 
 def compare(

@@ -168,50 +168,6 @@ class Trial:
             self._process.join()
 
 
-@dataclass
-class Together:
-    """Several trials that work at the same time: the lanes of a sweep."""
-
-    trials: list[Trial]
-
-    def work(self, n_updates: int) -> tuple[float, float]:
-        """See `rounds.Contestant`: the samples of all, and the seconds until the last one is done."""
-        began = time.monotonic()
-        for trial in self.trials:
-            trial.ask("update", n_updates)
-        n_samples = sum(trial.answer(Updated).n_samples for trial in self.trials)
-        return n_samples, time.monotonic() - began
-
-    def memory(self) -> int:
-        """The memory of all, in bytes."""
-        return sum(trial.memory() for trial in self.trials)
-
-    def close(self) -> None:
-        """End all of them."""
-        for trial in self.trials:
-            trial.close()
-
-
-@dataclass
-class Judging:
-    """A trial that judges val in batches of one size."""
-
-    trial: Trial
-    batch_size: int
-    n_items: int
-
-    def work(self, n_updates: int) -> tuple[float, float]:
-        """See `rounds.Contestant`; an update counts as one pass over the items."""
-        self.trial.ask("judge", self.batch_size, self.n_items, n_updates)
-        judged = self.trial.answer(Judged)
-        return judged.n_samples, judged.seconds
-
-    def metrics(self) -> Mapping[str, float]:
-        """The metrics of the items."""
-        self.trial.ask("judge", self.batch_size, self.n_items, 1)
-        return self.trial.answer(Judged).metrics
-
-
 # -- the process ------------------------------------------------------------------------------------------------------
 
 
@@ -294,6 +250,21 @@ class _Work:
         self._wait()
         seconds = time.perf_counter() - began
         return Updated(n_samples, seconds, tuple(float(tally.values("")[""]) for tally in tallies))
+
+    def warm(self) -> int:
+        """Do an update with as few items as an epoch's last batch has; return how many they are.
+
+        torch.compile compiles for a new size. Without this update a round would be slow, and not the setting.
+        """
+        from dl_lab.types import n_items
+
+        rest = len(self.dataset.train) % self.trainer.batch_size
+        if not rest:
+            return 0
+        batch = next(iter(self.dataset.train.batches(rest)))
+        self.learner.update(batch)
+        self._wait()
+        return n_items(batch)
 
     def judge(self, batch_size: int, n_items: int, n_passes: int) -> Judged:
         """Judge whole batches from the start of val, until they have n_items items."""

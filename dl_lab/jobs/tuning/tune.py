@@ -10,15 +10,14 @@ from dl_lab import configs, keys
 from dl_lab.configs.identity import cost_key
 from dl_lab.jobs.rehearsal import rehearse
 from dl_lab.jobs.tuning.candidates import Candidate, Facts, Lanes, Setting, for_judging, for_sweeps, for_training
+from dl_lab.jobs.tuning.contestants import Judging, Together
 from dl_lab.jobs.tuning.findings import Found, Row, fill, note
 from dl_lab.jobs.tuning.rounds import Contestant, compare
 from dl_lab.jobs.tuning.trial import (
     PROVED_ITEMS,
     PROVED_UPDATES,
-    Judging,
     Losses,
     Proof,
-    Together,
     Trial,
     TrialFailed,
     Updated,
@@ -140,10 +139,13 @@ class Tuning:
             trial.ask("update", n_updates)
             updated = trial.answer(Updated, until - time.monotonic())
             trial.ask("prove", updated.losses, n_items)
-            return trial.answer(Proof, until - time.monotonic())
+            proof = trial.answer(Proof, until - time.monotonic())
+            trial.ask("warm")
+            trial.answer(int, until - time.monotonic())
         except TrialFailed:
             trial.close()
             raise
+        return proof
 
     # -- the parts --------------------------------------------------------------------------------------------
 
