@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts" / "benchmarks"
 
@@ -69,3 +71,41 @@ def test_a_family_that_is_not_there_is_said(families, monkeypatch, capsys):
         families.main()
     assert left.value.code == 2
     assert "there is no such family" in capsys.readouterr().err
+
+
+def test_the_traffic_of_a_step_is_counted(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    roofline = importlib.import_module("roofline")
+    x, y, table = torch.zeros(10, 4), torch.zeros(10, 4), torch.zeros(1000, 4)
+    chosen = torch.zeros(5, dtype=torch.int64)
+    works = {
+        "read two, write one": (lambda: x + y, 3 * 160),
+        "the same in place": (lambda: x.add_(y), 3 * 160),
+        "a view moves nothing": (lambda: x.view(4, 10), 0),
+        "a lookup reads only its rows": (lambda: table.index_select(0, chosen), 2 * 5 * 16 + 5 * 8),
+        "a product is counted by its operations": (lambda: x @ table[:4], 0),
+    }
+    for what, (work, n_bytes) in works.items():
+        with roofline.Traffic() as traffic:
+            work()
+        assert traffic.n_bytes == n_bytes, what
+        assert traffic.n_calls >= 1
+    q = torch.zeros(2, 3, 5, 4, requires_grad=True)
+    with roofline.Traffic() as traffic:
+        torch.nn.functional.scaled_dot_product_attention(q, q, q).sum().backward()
+    assert traffic.n_exponentials == 2 * (2 * 3 * 5 * 5)  # forward and backward
+
+
+@pytest.mark.filterwarnings("ignore:TF32 acceleration")  # torch's, when oneDNN is switched off
+def test_a_recurrent_layer_counts_as_its_products(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    roofline = importlib.import_module("roofline")
+    n_positions, n_items, n_inputs, n_hidden = 7, 3, 5, 4
+    lstm = torch.nn.LSTM(n_inputs, n_hidden)
+    products = 2 * n_positions * n_items * 4 * n_hidden * (n_inputs + n_hidden)
+    with FlopCounterMode(display=False, custom_mapping=roofline.LAYERS) as counter:
+        lstm(torch.rand(n_positions, n_items, n_inputs))
+    assert counter.get_total_flops() == products
+    with torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False) as counter:
+        lstm(torch.rand(n_positions, n_items, n_inputs))
+    assert counter.get_total_flops() == products

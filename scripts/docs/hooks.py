@@ -36,6 +36,7 @@ MAKERS: dict[str, Any] = {
     "n_experiments": lambda of: str(len(catalogue.experiments())),
     "examined": lambda of: result_pages.examined(),
     "families": lambda of: result_pages.families(),
+    "roofline": lambda of: result_pages.roofline(),
     "howto": lambda of: _list_of_guides(),
     "ids": lambda of: experiment_pages.ids(),
     "course": course_pages.table,

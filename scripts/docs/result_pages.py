@@ -259,6 +259,24 @@ def families() -> str:
     return family_table.markdown(measured)
 
 
+def roofline() -> str:
+    """How far a step of the hand-written loop is from what the CPU allows, family by family."""
+    measured = json.loads((RESULTS / "benchmarks" / "roofline.json").read_text(encoding="utf-8"))
+    needs = ("products", "exponentials", "movement")
+    lines = [f"| family | step | {' | '.join(needs)} | calls | limit / step |", "|---" * 7 + "|"]
+    for name, row in measured["families"].items():
+        times = " | ".join(f"{row[need]:.2f}" for need in needs)
+        calls = f"{row['calls']:.2f} ({row['n_calls']:,})"
+        lines.append(f"| {name} | {row['step']:.2f} ms | {times} | {calls} | {row['share']:.0%} |")
+    cpu = measured["machine"]
+    speeds = (
+        f"{cpu['flops'] / 1e9:.0f} GFLOP/s, {cpu['exponentials'] / 1e9:.1f} billion exponentials a second, "
+        f"{cpu['bytes'] / 1e9:.0f} GB/s, {1e6 * cpu['call']:.1f} microseconds a call"
+    )
+    where = f"{measured['hardware']}, torch {measured['torch']}, {measured['date']}"
+    return "\n".join([*lines, "", f"`{measured['command']}`, one thread. {where}: {speeds}."])
+
+
 def examined() -> str:
     """The shipped experiments in which the doctor found something, and how many it examined."""
     with (RESULTS / "benchmarks" / "examined.csv").open(encoding="utf-8") as file:
