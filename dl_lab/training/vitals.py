@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
@@ -15,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from dl_lab.runs.machine import peak_memory
 from dl_lab.show.doctor.evidence import VITALS_FILE
 from dl_lab.training.examination import Facts, examine
 from dl_lab.training.layer_watch import LayerWatch, loss_scale, watchable_model
@@ -172,8 +171,7 @@ def read_peak_memory(session: Session) -> int:
     device = getattr(session.learner, "device", None)
     if isinstance(device, torch.device) and device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return peak_memory()
 
 
 def find_broken(session: Session) -> Facts:

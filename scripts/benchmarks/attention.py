@@ -85,20 +85,16 @@ def resident_peak(name: str, length: int, dim: int) -> int:
     """Bytes by which one call raises the resident-set peak of a fresh process (Linux)."""
     program = (
         "import torch\n"
-        "from scripts.benchmarks.attention import CONTESTANTS, draw, resident\n"
+        "from scripts.benchmarks.attention import CONTESTANTS, draw\n"
+        "from dl_lab.runs.machine import peak_memory\n"
         f"torch.set_num_threads(1)\nattend = CONTESTANTS[{name!r}]\n"
         f"with torch.inference_mode():\n    attend(*draw(64, {dim}))\n"
-        f"    x = draw({length}, {dim})\n    before = resident()\n    attend(*x)\n    print(resident() - before)\n"
+        f"    x = draw({length}, {dim})\n    before = peak_memory()\n"
+        "    attend(*x)\n    print(peak_memory() - before)\n"
     )
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
     return int(done.stdout)
-
-
-def resident() -> int:
-    """The peak of this process so far; getrusage would count the parent's, from before the program was loaded."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
 
 
 def causal_memory(dim: int, lengths: list[int]) -> list[dict[str, int]]:

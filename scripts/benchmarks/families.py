@@ -23,7 +23,6 @@ import io
 import json
 import multiprocessing
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -194,6 +193,7 @@ def peak(family: Any, name: str, samples: int) -> float:
 def one(name: str, contestant: str, samples: int) -> None:
     """Do one run and print this process's peak memory in MB."""
     from dl_lab import preload
+    from dl_lab.runs.machine import peak_memory
 
     if contestant == "dl-lab":
         preload.torch()
@@ -204,7 +204,7 @@ def one(name: str, contestant: str, samples: int) -> None:
     family = family_loops.FAMILIES[name]
     config, data = job(family, samples, 1)
     contestants(family)[contestant](family, config, data)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(peak_memory() / 2**20)
 
 
 def main() -> None:

@@ -82,20 +82,29 @@ GOALS = {
 }
 
 
+# A small process starts the measured one: maxrss also counts the memory of the process that starts a program.
+LAUNCHER = """
+import os, sys, time
+began = time.perf_counter()
+process = os.fork()
+if process == 0:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+_, status, usage = os.wait4(process, 0)
+print(status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, time.perf_counter() - began)
+"""
+
+
 def child(arguments: Sequence[str], folder: Path) -> tuple[float, float, float]:
     """CPU seconds, peak memory (MiB) and wall seconds of a Python process of its own."""
-    began = time.perf_counter()
-    process = os.fork()
-    if process == 0:
-        os.chdir(folder)
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), 1)
-            os.dup2(nowhere.fileno(), 2)
-        os.execv(sys.executable, [sys.executable, *arguments])
-    _, status, usage = os.wait4(process, 0)
+    words = [sys.executable, "-I", "-S", "-c", LAUNCHER, *arguments]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True)
+    status, cpu, peak, wall = map(float, done.stdout.split())
     if status != 0:
-        raise SystemExit(f"{' '.join(arguments)[:200]} failed with status {status}")
-    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, time.perf_counter() - began
+        raise SystemExit(f"{' '.join(arguments)[:200]} failed with status {status:.0f}")
+    return cpu, peak, wall
 
 
 def cold_child(arguments: Sequence[str], folder: Path) -> float:

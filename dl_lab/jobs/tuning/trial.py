@@ -297,14 +297,13 @@ class _Work:
         return Proof(fingerprints(self.learner.weights()), losses, judged.metrics)
 
     def memory(self) -> int:
-        import resource
-
         import torch
+
+        from dl_lab.runs.machine import peak_memory
 
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        return peak_memory()
 
     def _wait(self) -> None:
         import torch
