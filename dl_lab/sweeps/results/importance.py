@@ -1,16 +1,15 @@
 """Measure which of the swept keys matter for a metric, by how much, and how sure that is.
 
 For a grid: the share of the metric's variance that a key explains by itself (the main effect of a functional analysis
-of variance, eta squared), with an interval over resampled jobs (Efron 1979). For a search: Optuna's fANOVA (Hutter,
-Hoos and Leyton-Brown 2014), with the range over several seeds of its forest.
+of variance, eta squared), with an interval from resampled residuals (Efron and Tibshirani 1993, section 9.4). For a
+search: Optuna's fANOVA (Hutter, Hoos and Leyton-Brown 2014), with the range over several seeds of its forest.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from dl_lab.show import tables
@@ -20,7 +19,7 @@ from dl_lab.sweeps.results.rows import Row, Rows
 
 FEWEST_JOBS = 4
 MOST_VALUES = 6  # a number with more values is divided into quarters of its range
-N_RESAMPLED = 200
+N_RESAMPLED = 400
 N_FORESTS = 5
 TAIL = 0.05  # share of the resampled values that is left out at each end of the interval
 
@@ -32,15 +31,14 @@ class Importance:
     Attributes:
         key: The swept key.
         share: The explained share, between 0 and 1.
-        low: The lower end of its 90 % interval; for a search the least share over the forests.
-        high: The upper end; for a search the greatest share over the forests.
+        interval: The ends of its 90 % interval; for a search the least and the greatest share over the forests. None
+            where the jobs say nothing about noise: as many effects as jobs.
         slices: The mean of the metric for each value of the key, or for each quarter of its range.
     """
 
     key: str
     share: float
-    low: float
-    high: float
+    interval: tuple[float, float] | None
     slices: Mapping[str, float]
 
 
@@ -62,17 +60,13 @@ def measure_importance(found: Outcome, metric: str) -> list[Importance]:
     if len({record.config["seed"] for record in jobs}) > 1:
         keys.append("seed")
     searched = _measure_search(found, keys) if found.plan.get("search") else {}
+    labels = {key: _label([record.config.get(key) for record in jobs]) for key in keys}
+    labels = {key: own for key, own in labels.items() if len(set(own)) > 1}
+    intervals = _resample([own for key, own in labels.items() if key not in searched], values)
     result = []
-    for key in keys:
-        labels = _label([record.config.get(key) for record in jobs])
-        if len(set(labels)) < 2:
-            continue
-        if key in searched:
-            share, low, high = searched[key]
-        else:
-            share = _compute_share(labels, values)
-            low, high = _resample(labels, values)
-        result.append(Importance(key, share, low, high, _average(labels, values)))
+    for key, own in labels.items():
+        share, interval = searched[key] if key in searched else (_compute_share(own, values), next(intervals))
+        result.append(Importance(key, share, interval, _average(own, values)))
     return sorted(result, key=lambda importance: -importance.share)
 
 
@@ -108,20 +102,44 @@ def _compute_share(labels: Sequence[str], values: Sequence[float]) -> float:
     return between / total if total > 0 else 0.0
 
 
-def _resample(labels: Sequence[str], values: Sequence[float]) -> tuple[float, float]:
-    """Return the 90 % interval of the explained share over resampled jobs."""
-    draw = random.Random(0)
-    shares = []
-    for _ in range(N_RESAMPLED):
-        chosen = draw.choices(range(len(values)), k=len(values))
-        shares.append(_compute_share([labels[i] for i in chosen], [values[i] for i in chosen]))
-    shares.sort()
-    cut = int(TAIL * N_RESAMPLED)
-    return shares[cut], shares[-1 - cut]
+def _resample(factors: Sequence[Sequence[str]], values: Sequence[float]) -> Iterator[tuple[float, float] | None]:
+    """Give the 90 % interval of each factor's explained share.
+
+    The factors' main effects are fitted by least squares. Their sum and noise drawn from the residuals make new values,
+    whose shares are measured. So each new sample has every job once: where jobs themselves are drawn, a factor with few
+    jobs for each label explains much by chance.
+
+    Args:
+        factors: The label of each job, for each factor.
+        values: The metric of each job.
+    """
+    import numpy as np
+
+    found = np.asarray(values)
+    groups = []  # of each factor: job x label, 1 where the job has the label
+    for labels in factors:
+        names = sorted(set(labels))
+        groups.append(np.array([[float(label == name) for name in names] for label in labels]))
+    design = np.hstack([np.ones((len(found), 1)), *groups])
+    effects, _, rank, _ = np.linalg.lstsq(design, found)
+    n_left = len(found) - int(rank)
+    if n_left < 1:
+        yield from [None] * len(factors)
+        return
+    fitted = design @ effects
+    residuals = (found - fitted) * math.sqrt(len(found) / n_left)
+    drawn = fitted + np.random.default_rng(0).choice(residuals, (N_RESAMPLED, len(found)))
+    distances = drawn - drawn.mean(axis=1, keepdims=True)
+    total = (distances**2).sum(axis=1)
+    for group in groups:
+        sizes = group.sum(axis=0)
+        between = ((distances @ group) ** 2 / sizes).sum(axis=1)
+        low, high = np.quantile(between / np.maximum(total, np.finfo(float).tiny), (TAIL, 1 - TAIL))
+        yield float(low), float(high)
 
 
-def _measure_search(found: Outcome, keys: Sequence[str]) -> dict[str, tuple[float, float, float]]:
-    """Let Optuna measure the importance of each key: the mean, least and greatest over several forests."""
+def _measure_search(found: Outcome, keys: Sequence[str]) -> dict[str, tuple[float, tuple[float, float]]]:
+    """Let Optuna measure the importance of each key: the mean over several forests, and the least and the greatest."""
     from dl_lab.sweeps.journal import JOURNAL, load_study
 
     forests = []
@@ -137,7 +155,7 @@ def _measure_search(found: Outcome, keys: Sequence[str]) -> dict[str, tuple[floa
     for key in keys:
         shares = [forest[key] for forest in forests if key in forest]
         if shares:
-            result[key] = (math.fsum(shares) / len(shares), min(shares), max(shares))
+            result[key] = math.fsum(shares) / len(shares), (min(shares), max(shares))
     return result
 
 
@@ -155,7 +173,7 @@ def as_rows(found: Sequence[Importance]) -> Rows:
             {
                 "key": titles[importance.key],
                 "share": f"{importance.share:.2f}",
-                "interval": f"{importance.low:.2f} to {importance.high:.2f}",
+                "interval": "-" if importance.interval is None else "{:.2f} to {:.2f}".format(*importance.interval),
                 "means": ", ".join(f"{label}: {tables.number(mean)}" for label, mean in slices),
             }
         )
