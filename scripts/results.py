@@ -187,6 +187,8 @@ AREAS = {  # the table of an experiment that has no row yet, by its data set
     "cifar10": "images",
     "cifar10_gray": "series",
     "digits_unsplit": "linear",
+    "dogs_food_vehicles": "images",
+    "food11": "transfer",
     "imdb": "text",
     "imdb_padova": "text",
     "lj_speech": "speech",
@@ -195,16 +197,32 @@ AREAS = {  # the table of an experiment that has no row yet, by its data set
     "octmnist": "linear",
     "tone_speech": "speech",
 }
+PROCEDURES = {  # the same by its procedure, where that says more
+    "analogies": "text",
+    "attention_cost": "attention",
+    "attention_error": "attention",
+    "attention_lab": "attention",
+    "boolean_band": "linear",
+    "gradient_flow": "gradients",
+    "transfer": "transfer",
+    "truth_table": "linear",
+}
 N_SEEDS = 3
 
 
 def area(experiment: str) -> str:
-    """The table of an experiment: where it has rows already, else by its data set; "linear" for one without data."""
+    """The table of an experiment: where it has rows already, else by its procedure or its data set.
+
+    Raises:
+        KeyError: Nothing says which table it belongs to.
+    """
     for path in sorted(RESULTS.glob("*.csv")):
         if any(row["experiment"] == experiment for row in read_rows(path)):
             return path.stem
     entry = catalogue.experiment(experiment)
-    return AREAS.get(entry.dataset if entry else "", "linear")
+    if entry is None:
+        raise KeyError(experiment)
+    return PROCEDURES.get(entry.procedure) or AREAS[entry.dataset]
 
 
 def earlier_seconds(experiment: str) -> float:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from dl_lab.configs import catalogue
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
 
@@ -140,6 +142,14 @@ def test_a_quoted_override_is_a_change_of_the_experiment(script, word, as_publis
     assert shlex.split(command) == ["dl-lab", *words]
     config = Composer().compose(words).config
     assert results._is_as_published(command, "cifar10", config) == as_published
+
+
+def test_every_experiment_has_a_table_and_a_page(script):
+    results = script("results")
+    tables = {entry.name: results.area(entry.name) for entry in catalogue.entries("experiment")}
+    assert all((RESULTS / f"{name}.md").exists() for name in tables.values())
+    wanted = {"vgg16c": "images", "cifar_resnet9": "images", "food_resnet50": "transfer", "imdb_lstm": "text"}
+    assert {name: tables[name] for name in wanted} == wanted
 
 
 def test_a_repeated_seed_replaces_the_older_row(script, tmp_path):
