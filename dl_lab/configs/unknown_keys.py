@@ -73,6 +73,7 @@ SYNONYMS = {
     "validation_split": "val",
     "wd": "weight_decay",
 }
+OTHERWISE = {"path": "folder"}  # a second name: that of a folder of images
 _FOLDER = "The run folder is hydra.run.dir=FOLDER."
 _LOSS = "The loss belongs to the task: task=OPTION."
 _NAME = "A run has the name of its folder: hydra.run.dir=outputs/NAME."
@@ -116,8 +117,9 @@ def explain(key: str, known: Sequence[str], groups: Sequence[str], config_dir: s
     """
     parent, _, last = key.rpartition(".")
     last = SYNONYMS.get(last, last)
-    if parent and f"{parent}.{last}" in known:
-        return f" Did you mean {parent}.{last}?"
+    for name in (last, OTHERWISE.get(last, last)):
+        if parent and f"{parent}.{name}" in known:
+            return f" Did you mean {parent}.{name}?"
     within = [path for path in known if path.startswith(f"{parent}.")] if parent else []
     siblings = [path.rpartition(".")[2] for path in within if path.rpartition(".")[0] == parent]
     siblings = [name for name in siblings if not name.startswith("_")]

@@ -99,6 +99,12 @@ def test_unknown_names(answer, override, words):
     assert [word for word in words if word not in message] == []
 
 
+def test_the_place_of_the_data_has_one_name_for_each_kind(answer):
+    assert "Did you mean dataset.folder?" in answer("dataset.path=pets", "dataset=image_folder")
+    assert "Did you mean dataset.folder?" in answer("dataset.root=pets", "dataset=image_folder")
+    assert "Did you mean dataset.path?" in answer("dataset.folder=pets", "dataset=table")
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
