@@ -6,6 +6,7 @@ import argparse
 import atexit
 import contextlib
 import importlib
+import io
 import os
 import pkgutil
 import sys
@@ -39,10 +40,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if argv is not None:
         return _run(list(argv))
+    _prepare_streams()
     _shorten_warnings()
     status = _run(sys.argv[1:])
     _leave(status)
     return status
+
+
+def _prepare_streams() -> None:
+    """Let every text be printed, whatever the environment has made of the standard streams.
+
+    A stream that was closed (`dl-lab ... >&-`, some schedulers) writes to nowhere, and no later file gets its number. A
+    pipe or a file gets UTF-8, as all our files. A terminal that lacks a character shows a question mark.
+    """
+    opened = os.open(os.devnull, os.O_RDWR)
+    while opened <= 2:
+        os.set_inheritable(opened, True)
+        opened = os.open(os.devnull, os.O_RDWR)
+    os.close(opened)
+    sys.stdin = sys.stdin or os.fdopen(os.open(os.devnull, os.O_RDONLY), encoding="utf-8")
+    sys.stdout = sys.stdout or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
+    sys.stderr = sys.stderr or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
+    for stream in (sys.stdout, sys.stderr):
+        if not isinstance(stream, io.TextIOWrapper):
+            continue
+        if stream.isatty() and stream.encoding.lower() not in ("utf-8", "utf8"):
+            stream.reconfigure(errors="replace")
+        else:  # a name of a file may hold bytes that are no text: they go out as they came in
+            stream.reconfigure(encoding="utf-8", errors="surrogateescape")
 
 
 def _shorten_warnings() -> None:
