@@ -15,8 +15,9 @@ from dl_lab import configs
 from dl_lab.jobs.changes import refuse_changes
 from dl_lab.jobs.longer import lengthen
 from dl_lab.jobs.one import perform, set_threads
+from dl_lab.runs.claims import claimed, refuse_busy
 from dl_lab.runs.files import read_json
-from dl_lab.runs.find import find_run, is_alive, state_of
+from dl_lab.runs.find import find_run, state_of
 from dl_lab.runs.machine import is_several
 from dl_lab.runs.recorder import Run
 from dl_lab.show.options import Parser, add_outputs
@@ -27,8 +28,15 @@ def main(argv: Sequence[str]) -> int:
     """Run `dl-lab resume` and return the exit status."""
     options = parse(argv)
     folder = find_run(options.run, options.outputs)
-    state = state_of(folder)
-    if state == "done" and not options.overrides:
+    if os.environ.get("RANK", "0") != "0":  # rank 0 holds the folder for all
+        return resume(folder, options)
+    with claimed(folder):
+        return resume(folder, options)
+
+
+def resume(folder: Path, options: argparse.Namespace) -> int:
+    """Continue a run in its folder, which this process holds."""
+    if state_of(folder) == "done" and not options.overrides:
         if os.environ.get("RANK", "0") == "0":
             print(f"{folder} is done: nothing is left to do. Its result:  dl-lab compare {folder}")
         return 0
@@ -39,17 +47,17 @@ def main(argv: Sequence[str]) -> int:
     if options.overrides:
         if is_several():
             raise UserError("A run is made longer in one process: start it without torchrun.")
-        refuse_busy(folder, state)
+        refuse_busy(folder)
         looks = (read_json(folder / "summary.json") or {}).get("test_looks", 0)
         config = lengthen(folder, config, options.overrides)
     if is_several():
         from dl_lab.jobs import several
 
         if os.environ["RANK"] == "0":  # the other ranks may see that rank 0 runs it already
-            refuse_busy(folder, state)
+            refuse_busy(folder)
         several.resume(folder, config, choices)
         return 0
-    refuse_busy(folder, state)
+    refuse_busy(folder)
     set_threads(config)
     run = Run.reopen(folder, config, configs.build_logger(config))
     run.summary = {"earlier_test_looks": looks} if looks else {}
@@ -68,16 +76,3 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--mixed-code", action="store_true", help="continue although the code changed")
     add_outputs(parser)
     return parser.parse_intermixed_args(list(argv))
-
-
-def refuse_busy(folder: Path, state: str) -> None:
-    """Refuse a run whose process is alive, because two processes would write into one folder.
-
-    Raises:
-        UserError: The process is alive, or status.json is not readable.
-    """
-    status = read_json(folder / "status.json")
-    if status is None:
-        raise UserError(f"{folder / 'status.json'} is not readable, so this run cannot be resumed.")
-    if state in ("running", "queued") and "pid" in status and is_alive(status):
-        raise UserError(f"{folder} is running (process {status['pid']} on {status['host']}): stop it first.")

@@ -4,25 +4,46 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import time
 from pathlib import Path
 
 from dl_lab.runs.files import error_line, read_json, read_records
 from dl_lab.runs.find import state_of
 from dl_lab.sweeps.plan import Action, Sweep
 
+ENDING_SECONDS = 3.0  # the processes of an earlier start of a sweep that was killed end within this time
 
-def decide(sweep: Sweep, retry_failed: bool) -> None:
+
+def decide(sweep: Sweep, retry_failed: bool, joining: bool = False) -> None:
     """Decide what happens to every job, from what its folder holds: set its action and its reason.
 
     Args:
         sweep: The sweep.
         retry_failed: Run failed jobs again.
+        joining: Other processes work on jobs of this sweep, and the caller knows on which.
     """
+    deadline = time.monotonic() + ENDING_SECONDS
     for job in sweep.jobs:
+        folder = sweep.folder / job.name
         if job.action == "leave":
             job.reason = "not in the grid as typed now"
+        elif not joining and (process := _find_process(folder, deadline)):
+            job.action, job.reason = "skip", f"running now in process {process}, of another command"
         else:
-            job.action, job.reason = _decide_one(sweep.folder / job.name, retry_failed)
+            job.action, job.reason = _decide_one(folder, retry_failed)
+
+
+def _find_process(folder: Path, deadline: float) -> int:
+    """Return the process of this machine that runs a job after the deadline; 0 where none does."""
+    while folder.exists() and state_of(folder) == "running":
+        status = read_json(folder / "status.json") or {}
+        if status.get("host") != socket.gethostname():  # an engine's job, which this command follows
+            return 0
+        if time.monotonic() >= deadline:
+            return int(status["pid"])
+        time.sleep(0.05)
+    return 0
 
 
 def _decide_one(folder: Path, retry_failed: bool) -> tuple[Action, str]:

@@ -101,7 +101,7 @@ class Trials:
                 abandoned.append(job)
         for job in abandoned:
             self.study.tell(job.number, sweep.folder / job.name)
-        actions.decide(sweep, retry_failed=False)
+        actions.decide(sweep, retry_failed=False, joining=True)
         for job in sweep.jobs:
             if job not in abandoned and job.action != "skip":
                 job.action = "leave"  # another process works on it

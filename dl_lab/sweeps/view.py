@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dl_lab.runs.files import error_line, read_json, read_newest
+from dl_lab.runs.find import state_of
 from dl_lab.show import tables
 from dl_lab.sweeps.backends.protocol import (
     Event,
@@ -109,7 +110,9 @@ def show_failures(console: Console, sweep: Sweep, failed: Sequence[Job], keys: S
     table.add_column("traceback in", no_wrap=True)
     for job in failed:
         folder = sweep.folder / job.name
-        error = error_line(read_json(folder / "status.json") or {}) or "killed"
+        error = error_line(read_json(folder / "status.json") or {})
+        if not error:
+            error = "another process is running it" if state_of(folder) == "running" else "killed"
         table.add_row(str(job.number), label(job, keys), error, f"{job.name}/status.json")
     console.print(table)
 

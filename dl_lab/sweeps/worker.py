@@ -20,6 +20,7 @@ from dl_lab import configs, preload
 from dl_lab.configs import targets
 from dl_lab.jobs import one
 from dl_lab.jobs.rehearsal import rehearse
+from dl_lab.runs.claims import claimed, refuse_running
 from dl_lab.runs.environment import describe_devices
 from dl_lab.runs.recorder import Run
 from dl_lab.sweeps import journal
@@ -89,9 +90,13 @@ def work(task: Task, send: Send) -> int:
     torch.set_num_threads(task.threads)
 
     def run_job() -> int:
-        run = make_run(task)
-        run.on_progress = _Reporter(task.job, send)
-        return perform(run, task.choices, beside_others=not task.solo)
+        with contextlib.ExitStack() as held:
+            if (folder := Path(task.folder)).exists():  # a user may continue the job by hand
+                held.enter_context(claimed(folder))
+                refuse_running(folder)
+            run = make_run(task)
+            run.on_progress = _Reporter(task.job, send)
+            return perform(run, task.choices, beside_others=not task.solo)
 
     return guard(run_job)
 

@@ -51,6 +51,31 @@ def test_a_run_killed_before_its_first_checkpoint_begins_again(command, execute)
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 3  # two epochs and the look at test
 
 
+HOLD = """
+import sys
+from pathlib import Path
+from dl_lab.runs.claims import claimed
+with claimed(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_run_that_another_command_is_about_to_continue_is_left_alone(command, execute):
+    """The other command has not written its process into status.json yet."""
+    folder, _ = execute("model=linear", "trainer.max_epochs=1", "logger=none")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    words = [sys.executable, "-c", HOLD, str(folder)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "held\n"
+        status, _, err = command("resume", str(folder), "trainer.max_epochs=2")
+        process.kill()
+    assert status == 1
+    assert "Another process continues" in err
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
 ANALYSIS = """
 class Count:
     def __call__(self, run):

@@ -373,3 +373,16 @@ def test_code_that_is_edited_while_the_sweep_runs_changes_no_job(tmp_path):
     code, text = finish(process)
     assert code == 1
     assert "3 of 4 jobs done" in text, text or "the lane's new process after the failed job has the code of the start"
+
+
+def test_a_job_that_is_continued_by_hand_is_left_to_that_process(sweep):
+    words = ("seed=1,2", "trainer.max_epochs=2", "hydra.sweep.dir=swept")
+    folder = sweep(*words).jobs[0]
+    status = json.loads((folder / "status.json").read_text())
+    status |= {"state": "running", "pid": os.getpid(), "heartbeat": "2026-01-01T00:00:00+00:00"}
+    (folder / "status.json").write_text(json.dumps(status))
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    again = sweep(*words)
+    assert f"skip: running now in process {os.getpid()}, of another command" in again.text
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert again.states == ["running", "done"]
