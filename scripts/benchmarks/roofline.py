@@ -11,6 +11,8 @@ of all updates of some seconds. Four figures say what it needs at least:
 - movement: the bytes that its other operations read and write, at the speed of an addition in the cache;
 - calls: its calls of torch's operations, at the time of an addition of one number.
 
+A profile of some updates (torch.profiler) gives the operations in which most of a step's CPU time is spent.
+
 The limit is the greater one of calculation (products and exponentials) and movement: the roofline model (Williams,
 Waterman and Patterson, 2009). The calls are no limit, since one fused operation could do the work of many. They say why
 a step of small operations is far from its limit.
@@ -32,6 +34,9 @@ os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS
 import torch
 from families import job
 from family_loops import FAMILIES, Family, laid_out, model_of, optimizer_of
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -40,6 +45,9 @@ SIDE = 1024
 CACHED = 1 << 16  # numbers: 256 KiB, in the cache of a core
 LONGEST_EPOCH = 64  # updates that are counted
 LOOKUPS = ("aten::embedding", "aten::index_select", "aten::gather", "aten::index")
+ATTENTION = (64, 2, 200, 16)  # items, heads, positions, numbers of a head
+PROFILED = 16  # updates
+MOST_SHOWN = 3  # operations
 PRODUCTS = ("mm", "conv", "attention", "rnn_layer")
 
 
@@ -180,6 +188,30 @@ class Loop:
         return statistics.median(times)
 
 
+def largest(loop: Loop) -> dict[str, float]:
+    """The operations that take most of the CPU time of some updates, and their shares."""
+    with profile(activities=[ProfilerActivity.CPU]) as recorded:
+        for chosen in list(loop.epoch(0))[:PROFILED]:
+            loop.update(chosen)
+    times = {event.key: event.self_cpu_time_total for event in recorded.key_averages()}
+    names = sorted(times, key=lambda name: -times[name])[:MOST_SHOWN]
+    return {name.removeprefix("aten::"): times[name] / sum(times.values()) for name in names}
+
+
+def attention_kernels(rounds: int = 15) -> dict[str, float]:
+    """Milliseconds, forward and backward, of torch's two kernels at the size of the encoder-decoder's attention."""
+    q, k, v = (torch.randn(*ATTENTION, requires_grad=True) for _ in range(3))
+    times: dict[str, list[float]] = {"FLASH_ATTENTION": [], "MATH": []}
+    for _ in range(rounds):
+        for name, found in times.items():
+            began = time.perf_counter()
+            with sdpa_kernel(getattr(SDPBackend, name)):
+                F.scaled_dot_product_attention(q, k, v).sum().backward()
+            found.append(1000 * (time.perf_counter() - began))
+    ratio = statistics.median(b / a for a, b in zip(*times.values(), strict=True))
+    return {**{name: statistics.median(found) for name, found in times.items()}, "ratio": ratio}
+
+
 def measure(family: Family, at_least: float, speed: dict[str, float]) -> dict[str, Any]:
     """A step's milliseconds, and what it needs at least."""
     loop = Loop(family)
@@ -203,6 +235,7 @@ def measure(family: Family, at_least: float, speed: dict[str, float]) -> dict[st
         "gflops": flops.get_total_flops() / n / step / 1e9,
         "share": max(needs["products"] + needs["exponentials"], needs["movement"]) / step,
         "counted": sorted(traffic.products),
+        "largest": largest(loop),
     }
 
 
@@ -230,6 +263,7 @@ def main() -> None:
         "torch": torch.__version__,
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "machine": speed,
+        "attention": attention_kernels(),
         "families": rows,
     }
     if options.json:
