@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,18 +26,20 @@ def refuse_busy(folder: Path) -> None:
         raise UserError(_say_busy(folder, status))
 
 
-def refuse_running(folder: Path) -> None:
-    """Refuse the folder of a job that another command is running now. Such a job may be queued, by this sweep.
-
-    Raises:
-        UserError: The run's process is alive.
-    """
-    if state_of(folder) == "running":
-        raise UserError(_say_busy(folder, read_json(folder / "status.json") or {}))
-
-
 def _say_busy(folder: Path, status: Mapping[str, object]) -> str:
     return f"{folder} is running (process {status.get('pid')} on {status.get('host')}): stop it first."
+
+
+def is_claimed(folder: Path) -> bool | None:
+    """Whether a process holds a run's folder; None where the file system cannot tell."""
+    try:
+        with _opened(folder) as opened:
+            fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    return False
 
 
 @contextlib.contextmanager
@@ -45,26 +48,28 @@ def claimed(folder: Path) -> Iterator[None]:
 
     Only `refuse_busy` is not enough: status.json names a process that continues a run when the run begins, a second or
     two after its command. The lock is on the folder itself. It leaves no file, and the system takes it away when the
-    process ends, however it ends. A file system that cannot lock folders (NFS) and Windows have only `refuse_busy`.
+    process ends, however it ends. A file system that cannot lock folders (NFS) has only `refuse_busy`.
 
     Raises:
         UserError: Another process works in the folder.
     """
-    try:
-        import fcntl
-
-        opened = os.open(folder, os.O_RDONLY)
-    except (ImportError, OSError):
-        yield
-        return
-    try:
+    with _opened(folder) as opened:
         try:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            refuse_running(folder)
+            status = read_json(folder / "status.json") or {}
+            if state_of(folder) == "running":
+                raise UserError(_say_busy(folder, status)) from None
             raise UserError(f"Another process continues {folder} now: wait until it has ended, or stop it.") from None
         except OSError:  # not on this file system
             pass
         yield
+
+
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        yield opened
     finally:
         os.close(opened)

@@ -8,6 +8,7 @@ import socket
 import time
 from pathlib import Path
 
+from dl_lab.runs.claims import is_claimed
 from dl_lab.runs.files import error_line, read_json, read_records
 from dl_lab.runs.find import state_of
 from dl_lab.sweeps.plan import Action, Sweep
@@ -35,10 +36,14 @@ def decide(sweep: Sweep, retry_failed: bool, joining: bool = False) -> None:
 
 
 def _find_process(folder: Path, deadline: float) -> int:
-    """Return the process of this machine that runs a job after the deadline; 0 where none does."""
+    """Return the process of this machine that works in a job's folder, also after the deadline; 0 where none does.
+
+    A number of a process alone says nothing: another program may have it now.
+    """
     while folder.exists() and state_of(folder) == "running":
         status = read_json(folder / "status.json") or {}
-        if status.get("host") != socket.gethostname():  # an engine's job, which this command follows
+        # What runs on another machine is an engine's job, which this command follows.
+        if status.get("host") != socket.gethostname() or not is_claimed(folder):
             return 0
         if time.monotonic() >= deadline:
             return int(status["pid"])

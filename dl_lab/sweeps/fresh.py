@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from dl_lab import configs, preload
+from dl_lab.runs.claims import claimed
 from dl_lab.runs.environment import describe_devices
 from dl_lab.runs.files import read_json
 
@@ -19,12 +20,17 @@ def main() -> int:
     from dl_lab.sweeps import worker
 
     folder = Path(sys.argv[1])
-    run = worker.open_run(folder, configs.read_config(folder))
-    if not run.resuming:
-        run.cut_back({})  # a node may have died during the first try, before its first checkpoint
-    run.add_facts(devices=describe_devices())
-    choices = (read_json(folder / "env.json") or {}).get("choices", {})
-    return worker.guard(lambda: worker.perform(run, choices, beside_others=sys.argv[2] == "0"))
+
+    def run_job() -> int:
+        with claimed(folder):
+            run = worker.open_run(folder, configs.read_config(folder))
+            if not run.resuming:
+                run.cut_back({})  # a node may have died during the first try, before its first checkpoint
+            run.add_facts(devices=describe_devices())
+            choices = (read_json(folder / "env.json") or {}).get("choices", {})
+            return worker.perform(run, choices, beside_others=sys.argv[2] == "0")
+
+    return worker.guard(run_job)
 
 
 if __name__ == "__main__":

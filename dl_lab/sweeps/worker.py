@@ -20,7 +20,7 @@ from dl_lab import configs, preload
 from dl_lab.configs import targets
 from dl_lab.jobs import one
 from dl_lab.jobs.rehearsal import rehearse
-from dl_lab.runs.claims import claimed, refuse_running
+from dl_lab.runs.claims import claimed
 from dl_lab.runs.environment import describe_devices
 from dl_lab.runs.recorder import Run
 from dl_lab.sweeps import journal
@@ -90,10 +90,7 @@ def work(task: Task, send: Send) -> int:
     torch.set_num_threads(task.threads)
 
     def run_job() -> int:
-        with contextlib.ExitStack() as held:
-            if (folder := Path(task.folder)).exists():  # a user may continue the job by hand
-                held.enter_context(claimed(folder))
-                refuse_running(folder)
+        with _claimed_if_there(Path(task.folder)):
             run = make_run(task)
             run.on_progress = _Reporter(task.job, send)
             return perform(run, task.choices, beside_others=not task.solo)
@@ -101,9 +98,15 @@ def work(task: Task, send: Send) -> int:
     return guard(run_job)
 
 
+def _claimed_if_there(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Keep the folder of an earlier try to this process: a user may continue that job by hand."""
+    return claimed(folder) if folder.exists() else contextlib.nullcontext()
+
+
 def _become_fresh(job: RunJob) -> int:
     """Make the run's folder, then turn this process into a new interpreter that runs the job in it."""
-    folder = str(make_run(job).folder)
+    with _claimed_if_there(Path(job.folder)):
+        folder = str(make_run(job).folder)
     os.execv(sys.executable, [sys.executable, "-m", "dl_lab.sweeps.fresh", folder, str(int(job.solo))])
 
 

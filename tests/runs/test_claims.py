@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dl_lab.runs.claims import claimed, refuse_running
+from dl_lab.runs.claims import claimed, is_claimed
 from dl_lab.types import UserError
 
 HOLD = """
@@ -52,12 +52,11 @@ def test_a_run_that_has_begun_is_named_with_its_process(tmp_path, holder):
         pass
 
 
-def test_only_a_living_process_is_running(tmp_path):
-    write_status(tmp_path, pid=2**22 + 1)
-    refuse_running(tmp_path)
-    write_status(tmp_path)
-    with pytest.raises(UserError, match="stop it first"):
-        refuse_running(tmp_path)
+def test_whether_a_folder_is_claimed(tmp_path):
+    assert is_claimed(tmp_path) is False
+    with claimed(tmp_path):
+        assert is_claimed(tmp_path) is True
+    assert is_claimed(tmp_path) is False
 
 
 def write_status(folder: Path, **facts: object) -> None:

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from dl_lab import configs
+from dl_lab.runs.claims import claimed
 from dl_lab.sweeps import families
 from dl_lab.sweeps.expand import expand
 from dl_lab.types import ConfigError
@@ -382,7 +383,9 @@ def test_a_job_that_is_continued_by_hand_is_left_to_that_process(sweep):
     status |= {"state": "running", "pid": os.getpid(), "heartbeat": "2026-01-01T00:00:00+00:00"}
     (folder / "status.json").write_text(json.dumps(status))
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    again = sweep(*words)
+    with claimed(folder):
+        again = sweep(*words)
     assert f"skip: running now in process {os.getpid()}, of another command" in again.text
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     assert again.states == ["running", "done"]
+    assert sweep(*words).states == ["done", "done"]  # the number of the process alone says nothing
