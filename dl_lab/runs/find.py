@@ -6,9 +6,11 @@ Any program may have written a `status.json`. So no content of such a file raise
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import socket
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +20,7 @@ from dl_lab.runs.formats import is_newer, refuse_newer
 from dl_lab.types import UserError
 
 STALE_SECONDS = 60.0
+SLACK_SECONDS = 5.0  # of the clocks that tell the age of a process and of a heartbeat
 STATES = ("queued", "running", "done", "failed", "interrupted", "pruned")
 RESUMABLE = ("interrupted", "killed")
 # Names that end with an id: 14-03-22_1f0c9a2b of a run or a sweep, 3_1f0c9a2b of a job of a sweep, and cnn_1f0c9a2b,
@@ -56,14 +59,25 @@ def state_of(folder: Path) -> str:
 
 def is_alive(status: Mapping[str, object]) -> bool:
     """Whether the process of a status lives: by its pid on this machine, elsewhere by the heartbeat's age."""
+    beat = parse_time(status.get("heartbeat"))
+    quiet = None if beat is None else (datetime.now(UTC) - beat).total_seconds()
     if status.get("host") == socket.gethostname():
         pid = status.get("pid")
-        return isinstance(pid, int) and _process_exists(pid)
-    beat = parse_time(status.get("heartbeat"))
-    if beat is None:
-        return False
+        if not isinstance(pid, int) or not _process_exists(pid):
+            return False
+        # A process that is younger than the heartbeat did not write it: it has the number of one that is gone. A
+        # container that is started again gives the same numbers.
+        return quiet is None or quiet < _seconds_since_start(pid) + SLACK_SECONDS
     # A heartbeat far in the future was written before a clock was set back. It does not show that the process lives.
-    return abs((datetime.now(UTC) - beat).total_seconds()) < STALE_SECONDS
+    return quiet is not None and abs(quiet) < STALE_SECONDS
+
+
+def _seconds_since_start(pid: int) -> float:
+    """Return the age of a process of this machine; infinite where the system does not tell (see proc(5))."""
+    with contextlib.suppress(OSError, ValueError, IndexError, AttributeError):
+        ticks = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19])  # starttime, the 22nd field
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    return math.inf
 
 
 def _process_exists(pid: int) -> bool:

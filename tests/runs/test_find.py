@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import socket
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from dl_lab.runs.find import find_run, short_name
+from dl_lab.runs.find import find_run, is_alive, short_name
 from dl_lab.sweeps.results.outcome import find_sweep, find_sweep_or_none
 from dl_lab.types import UserError
 
@@ -66,3 +70,14 @@ def test_a_sweep_is_found_by_a_users_name(outputs):
     """The whole name goes before the start of another one."""
     assert find_sweep("lr", outputs) == outputs / "lr"
     assert find_sweep("lr_m", outputs) == find_sweep_or_none("lr_more", outputs) == outputs / "lr_more"
+
+
+@pytest.mark.parametrize(("ago", "alive"), [(1, True), (-3600, True), (7 * 86400, False)])
+def test_a_process_that_is_younger_than_the_heartbeat_did_not_write_it(ago, alive):
+    """A container that is started again gives the numbers of its processes anew."""
+    beat = datetime.now(UTC) - timedelta(seconds=ago)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        status = {"pid": other.pid, "host": socket.gethostname(), "heartbeat": beat.isoformat()}
+        assert is_alive(status) is alive
+        assert is_alive({**status, "heartbeat": None})  # nothing speaks against it
+        other.kill()

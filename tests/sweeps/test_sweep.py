@@ -380,7 +380,7 @@ def test_a_job_that_is_continued_by_hand_is_left_to_that_process(sweep):
     words = ("seed=1,2", "trainer.max_epochs=2", "hydra.sweep.dir=swept")
     folder = sweep(*words).jobs[0]
     status = json.loads((folder / "status.json").read_text())
-    status |= {"state": "running", "pid": os.getpid(), "heartbeat": "2026-01-01T00:00:00+00:00"}
+    status |= {"state": "running", "pid": os.getpid()}
     (folder / "status.json").write_text(json.dumps(status))
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     with claimed(folder):
