@@ -46,7 +46,7 @@ def is_claimed(folder: Path) -> bool | None:
 def claimed(folder: Path) -> Iterator[None]:
     """Keep a run's folder to this process while the block runs.
 
-    Only `refuse_busy` is not enough: status.json names a process that continues a run when the run begins, a second or
+    `refuse_busy` alone is not enough: status.json names a process that continues a run when the run begins, a second or
     two after its command. The lock is on the folder itself. It leaves no file, and the system takes it away when the
     process ends, however it ends. A file system that cannot lock folders (NFS) has only `refuse_busy`.
 

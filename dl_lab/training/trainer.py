@@ -159,7 +159,7 @@ class Trainer:
             learner.distribute(world.size)
             dataset = dataset.divided(world.rank, world.size)
             distributed.seed_by_rank(self.seed)
-        n_batches = self._count_batches(dataset)
+        n_batches = self.count_batches(dataset)
         n_updates = self.max_epochs * n_batches
         n_epochs = self.max_epochs
         if self.max_steps is not None and self.max_steps < n_updates:
@@ -174,7 +174,7 @@ class Trainer:
         run.read_epoch = lambda: session.position
         return session
 
-    def _count_batches(self, dataset: Dataset) -> int:
+    def count_batches(self, dataset: Dataset) -> int:
         """Return the batches of an epoch.
 
         Raises:

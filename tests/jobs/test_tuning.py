@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from dl_lab.jobs.tuning.rounds import CONTROL, Rounds, compare
 from dl_lab.jobs.tuning.trial import Proof, TrialFailed
 from dl_lab.jobs.tuning.tune import BASE, Tuning
 from dl_lab.runs import local
+from dl_lab.training.trainer import Trainer
 from dl_lab.types import Ratio
 
 
@@ -281,10 +283,19 @@ def test_a_trial_warms_up_with_the_last_batch_of_an_epoch():
     seen: list[int] = []
     work = object.__new__(trial._Work)
     work.learner = SimpleNamespace(update=lambda batch: seen.append(len(batch.x)))  # pyright: ignore[reportAttributeAccessIssue]
-    work.trainer = SimpleNamespace(batch_size=3)  # pyright: ignore[reportAttributeAccessIssue]
     work.device = torch.device("cpu")
-    for n_items in (8, 9):
+    for n_items, drop_last, wanted in ((8, False, 2), (9, False, 0), (8, True, 0)):
         arrays = torch.rand(n_items, 4), torch.arange(n_items) % 3
         work.dataset = Dataset.from_arrays(arrays, arrays, arrays)
-        assert work.warm() == n_items % 3
+        work.trainer = Trainer(1, batch_size=3, drop_last=drop_last)
+        assert work.warm() == wanted
     assert seen == [2]
+
+
+def test_a_trial_leaves_out_the_last_batch_where_the_job_does():
+    work = object.__new__(trial._Work)
+    arrays = torch.rand(8, 4), torch.arange(8) % 3
+    work.dataset = Dataset.from_arrays(arrays, arrays, arrays)
+    for drop_last, sizes in ((False, [3, 3, 2, 3]), (True, [3, 3, 3, 3])):
+        work.trainer = Trainer(1, batch_size=3, drop_last=drop_last)
+        assert [len(batch.x) for batch in itertools.islice(work._endless(), 4)] == sizes

@@ -7,6 +7,7 @@ split is taken away before anything else happens.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import signal
@@ -254,14 +255,18 @@ class _Work:
     def warm(self) -> int:
         """Do an update with as few items as an epoch's last batch has; return how many they are.
 
-        torch.compile compiles for a new size. Without this update a round would be slow, and not the setting.
+        torch.compile compiles anew for another size. Without this update, a round would hold that time.
         """
+        from dl_lab.datasets.loaders import LoaderSplit
         from dl_lab.types import n_items
 
-        rest = len(self.dataset.train) % self.trainer.batch_size
+        split = self.dataset.train
+        if self.trainer.drop_last or isinstance(split, LoaderSplit):  # no such batch, or the user's loader makes them
+            return 0
+        rest = len(split) % self.trainer.batch_size
         if not rest:
             return 0
-        batch = next(iter(self.dataset.train.batches(rest)))
+        batch = next(iter(split.batches(rest)))
         self.learner.update(batch)
         self._wait()
         return n_items(batch)
@@ -314,5 +319,6 @@ class _Work:
     def _endless(self) -> Iterator[Batch]:
         epoch = 0
         while True:
-            yield from self.dataset.train.epoch(self.trainer.batch_size, self.trainer.seed, epoch)
+            batches = self.dataset.train.epoch(self.trainer.batch_size, self.trainer.seed, epoch)
+            yield from itertools.islice(batches, self.trainer.count_batches(self.dataset))
             epoch += 1

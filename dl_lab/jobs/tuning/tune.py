@@ -124,7 +124,10 @@ class Tuning:
             losses += more.losses
             per_update = more.seconds / (n_updates - 1)
         base.ask("prove", losses, self._proved_items(per_update, base.facts))
-        return n_updates, per_update, base.answer(Proof, self._seconds_until(1.0))
+        proof = base.answer(Proof, self._seconds_until(1.0))
+        base.ask("warm")
+        base.answer(int, self._seconds_until(1.0))
+        return n_updates, per_update, proof
 
     def _proved_items(self, per_update: float, facts: Facts) -> int:
         per_item = per_update / max(facts.batch_size, 1)
@@ -297,7 +300,12 @@ class Tuning:
         for trial in group.trials:
             losses = trial.answer(Updated, until - time.monotonic()).losses
         group.trials[0].ask("prove", losses, 1)
-        return group.trials[0].answer(Proof, until - time.monotonic())
+        proof = group.trials[0].answer(Proof, until - time.monotonic())
+        for trial in group.trials:
+            trial.ask("warm")
+        for trial in group.trials:
+            trial.answer(int, until - time.monotonic())
+        return proof
 
 
 def _size_name(size: int, own: int) -> str:
