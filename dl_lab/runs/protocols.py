@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 
 from dl_lab.types import ConfigError
@@ -25,7 +26,7 @@ def refuse_other_arguments(name: str, part: object, method: str, protocol: type)
     Raises:
         ConfigError: The method takes other arguments.
     """
-    wanted = list(inspect.signature(getattr(protocol, method)).parameters)[1:]
+    wanted = _arguments_of(protocol, method)
     try:
         inspect.signature(getattr(part, method)).bind(*wanted)
     except TypeError:
@@ -33,3 +34,8 @@ def refuse_other_arguments(name: str, part: object, method: str, protocol: type)
         raise ConfigError(f"{name}: {type(part).__name__}.{method} must take {takes}.") from None
     except ValueError:  # it has no signature
         return
+
+
+@functools.cache
+def _arguments_of(protocol: type, method: str) -> list[str]:
+    return list(inspect.signature(getattr(protocol, method)).parameters)[1:]

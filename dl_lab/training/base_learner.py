@@ -85,7 +85,7 @@ class BaseLearner:
 
     def main_module(self) -> nn.Module | None:
         """Return the first module; None where there is none."""
-        return next(iter(self.modules().values()), None)
+        return next(iter(self.held(nn.Module).values()), None)
 
     # -- before the training ----------------------------------------------------------------------------------
 

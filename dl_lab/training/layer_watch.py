@@ -5,14 +5,12 @@ The hooks only read. They draw no random numbers and change no value, so a train
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from typing import Any
+import functools
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
-from torch.utils.hooks import RemovableHandle
 
 from dl_lab.training.learners import GradientLearner
 from dl_lab.training.summary import find_tensor
@@ -21,11 +19,20 @@ from dl_lab.types import Learner
 RECTIFIERS = (nn.ReLU, nn.ReLU6)
 SQUASHERS = (nn.Sigmoid, nn.Tanh)
 NORMALISERS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-RECURRENT = (nn.RNNBase,)
+OTHERS = RECTIFIERS + SQUASHERS + NORMALISERS  # are watched also without weights
 MOST_VALUES = 1 << 13  # values of a layer's output that give its mean and spread
 SATURATED = 0.97  # beyond this share of its range, on either side, a tanh or a sigmoid hardly passes a gradient
 
-LayerFacts = dict[str, object]  # by name: tensors on the device until `LayerWatch.read` makes them plain values
+LayerFacts = dict[str, Any]  # plain values by name
+
+
+class Number(NamedTuple):
+    """A number that is still on the device. `facts[name]` becomes `value * factor`."""
+
+    facts: LayerFacts
+    name: str
+    value: Tensor  # ()
+    factor: float
 
 
 def watchable_model(learner: Learner) -> nn.Module | None:
@@ -44,33 +51,37 @@ def loss_scale(learner: Learner) -> float:
 
 
 class LayerWatch:
-    """Hooks on a model for one update.
+    """Hooks on a model for one update. The numbers stay on the device until `read` copies all of them at once.
 
     Args:
         model: The model.
-
-    Attributes:
-        layers: Layer name -> the facts of its last forward pass, still on the device.
-        input: The facts of the input of the first layer with weights.
-        output: The facts of the output of the whole model.
+        scale: The loss scale of mixed precision; gradients are divided by it.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-        self.layers: dict[str, LayerFacts] = {}
-        self.output: LayerFacts = {}
-        self.input: LayerFacts = {}
-        self._handles: list[RemovableHandle] = []
-        self._before: dict[str, Tensor] = {}  # trained parameters before the update
-        self._gradients: dict[str, Tensor] = {}  # norms of their gradients
-        for name, module in model.named_modules():
-            if not any(module.children()):
-                self._handles.append(module.register_forward_hook(self._watch_layer(name)))
-        self._handles.append(model.register_forward_hook(self._watch_output))
+    def __init__(self, model: nn.Module, scale: float = 1.0) -> None:
+        self._scale = scale
+        self._is_input_seen = False
+        self._layers: dict[str, LayerFacts] = {}
+        self._input: LayerFacts = {}
+        self._output: LayerFacts = {}
+        self._classes = torch.empty(0)  # (batch,): the column of each item's largest output
+        self._units: list[tuple[LayerFacts, Tensor]] = []  # (units,): the largest output of each rectified unit
+        self._weights: dict[str, LayerFacts] = {}  # of the trained parameters
+        self._before: list[tuple[LayerFacts, nn.Parameter, Tensor]] = []  # the values before the update
+        self._numbers: list[Number] = []
+        self._handles = [model.register_forward_hook(self._see_output)]
+        owners: set[str] = set()
         for name, parameter in model.named_parameters():
+            owners.add(name.rpartition(".")[0])
             if parameter.requires_grad:
-                self._before[name] = parameter.detach().clone()
-                self._handles.append(parameter.register_post_accumulate_grad_hook(self._watch_gradient(name)))
+                facts: LayerFacts = {"gradient": None}
+                self._weights[name] = facts
+                self._before.append((facts, parameter, parameter.detach().clone()))
+                hook = functools.partial(self._see_gradient, facts)
+                self._handles.append(parameter.register_post_accumulate_grad_hook(hook))
+        for name, module in model.named_modules():
+            if (name in owners or isinstance(module, OTHERS)) and not any(module.children()):
+                self._handles.append(module.register_forward_hook(functools.partial(self._see_layer, name)))
 
     def remove(self) -> None:
         """Take the hooks away."""
@@ -78,125 +89,97 @@ class LayerWatch:
             handle.remove()
         self._handles.clear()
 
-    @torch.no_grad()
-    def read(self, scale: float = 1.0) -> dict[str, object]:
+    def read(self) -> dict[str, object]:
         """Read everything from the device, once, after the update.
 
-        Args:
-            scale: The loss scale of mixed precision; gradients are divided by it.
-
         Returns:
-            Plain values: `layers` (name -> facts), `weights` (parameter -> root mean squares of gradient, weight and
-            change), `unused` (trained parameters that got no gradient), `input` and `output`.
+            Plain values: `layers` (name -> facts of its last forward pass, for layers with weights and activation
+            functions), `weights` (trained parameter -> root mean squares of gradient, weight and change), `unused`
+            (those of them that got no gradient), `input` (of the first layer with weights) and `output` (of the model).
         """
-        befores = list(self._before.values())
-        afters = [self.model.get_parameter(name).detach() for name in self._before]
-        sizes = _root_mean_squares(befores)
-        changes = _root_mean_squares([before.sub_(after) for after, before in zip(afters, befores, strict=True)])
-        weights: dict[str, LayerFacts] = {}
-        for name, before, size, change in zip(self._before, befores, sizes, changes, strict=True):
-            norm = self._gradients.get(name)
-            n = max(before.numel(), 1)
-            weights[name] = {
-                "gradient": None if norm is None else float(norm) / math.sqrt(n) / scale,
-                "weight": size,
-                "change": change,
-            }
+        for facts, parameter, before in self._before:
+            self._add_size(facts, "weight", before)
+            self._add_size(facts, "change", before.sub_(parameter.detach()))
+        for facts, largest in self._units:
+            self._add(facts, "dead", (largest <= 0).sum(), 1 / largest.numel())
+        if self._numbers:
+            values = torch.stack([number.value for number in self._numbers]).tolist()
+            for (facts, name, _, factor), value in zip(self._numbers, values, strict=True):
+                facts[name] = value * factor
+        if self._output:
+            counts = torch.bincount(self._classes, minlength=self._output["n"]).tolist()
+            self._output["shares"] = [count / len(self._classes) for count in counts]
+            are_sums_one = self._output.pop("farthest_from_one") < 1e-3
+            self._output["sums_to_one"] = are_sums_one and self._output["least"] >= 0
         return {
-            "layers": _to_plain(self.layers),
-            "weights": _to_plain(weights),
-            "unused": [name for name in self._before if name not in self._gradients],
-            "input": _to_plain(self.input),
-            "output": _to_plain(self.output),
+            "layers": self._layers,
+            "weights": self._weights,
+            "unused": [name for name, facts in self._weights.items() if facts["gradient"] is None],
+            "input": self._input,
+            "output": self._output,
         }
 
-    def _watch_layer(self, name: str) -> Callable[[nn.Module, object, object], None]:
-        def hook(module: nn.Module, arguments: object, output: object) -> None:
-            tensor = find_tensor(output)
-            if tensor is None or not tensor.is_floating_point() or tensor.numel() == 0:
-                return
-            if not self.input and list(module.parameters(recurse=False)):
-                self.input = _describe_input(arguments)
-            self.layers[name] = _describe(module, tensor.detach())
+    def _add(self, facts: LayerFacts, name: str, value: Tensor, factor: float = 1.0) -> None:
+        self._numbers.append(Number(facts, name, value, factor))
 
-        return hook
+    def _add_size(self, facts: LayerFacts, name: str, values: Tensor, scale: float = 1.0) -> None:
+        """Add the root mean square; it is not finite if a value is not."""
+        norm = torch.linalg.vector_norm(values.float())
+        self._add(facts, name, norm, max(values.numel(), 1) ** -0.5 / scale)
 
-    def _watch_output(self, module: nn.Module, arguments: object, output: object) -> None:
+    def _see_layer(self, name: str, module: nn.Module, arguments: object, output: object) -> None:
         tensor = find_tensor(output)
-        if tensor is not None and tensor.is_floating_point() and tensor.dim() == 2:
-            self.output = _describe_output(tensor.detach())
+        if tensor is None or not tensor.is_floating_point() or tensor.numel() == 0:
+            return
+        tensor = tensor.detach()
+        facts: LayerFacts = {"type": type(module).__name__}
+        self._layers[name] = facts
+        if isinstance(module, RECTIFIERS):
+            unit_axis = 1 if tensor.dim() == 4 else tensor.dim() - 1  # channels of images, else features
+            others = [axis for axis in range(tensor.dim()) if axis != unit_axis]
+            self._units.append((facts, tensor.amax(dim=others) if others else tensor))
+            facts["n_items"] = tensor.numel() // tensor.shape[unit_axis]
+        elif isinstance(module, SQUASHERS):
+            some = _first_items(tensor)
+            distance = some.abs() if isinstance(module, nn.Tanh) else (2 * some - 1).abs()
+            self._add(facts, "saturated", (distance > SATURATED).sum(), 1 / some.numel())
+        else:
+            if not self._is_input_seen:
+                self._see_input(arguments)
+            self._add(facts, "std", _first_items(tensor).float().std(correction=0))
+        if isinstance(module, NORMALISERS):
+            facts["training"] = module.training
+            facts["items"] = tensor.numel() // max(tensor.shape[1], 1)
 
-    def _watch_gradient(self, name: str) -> Callable[[Tensor], None]:
-        def hook(parameter: Tensor) -> None:
-            gradient = parameter.grad
-            if gradient is not None:
-                values = gradient.coalesce().values() if gradient.is_sparse else gradient
-                self._gradients[name] = torch.linalg.vector_norm(values.detach().float())
+    def _see_input(self, arguments: object) -> None:
+        tensor = find_tensor(arguments)
+        if tensor is not None and tensor.is_floating_point() and tensor.numel():  # an embedding takes whole numbers
+            self._is_input_seen = True
+            values = _first_items(tensor.detach()).float()
+            self._add(self._input, "mean", values.mean())
+            self._add(self._input, "std", values.std(correction=0))
+            self._add(self._input, "largest", values.abs().max())
 
-        return hook
+    def _see_output(self, module: nn.Module, arguments: object, output: object) -> None:
+        tensor = find_tensor(output)
+        if tensor is not None and tensor.is_floating_point() and tensor.dim() == 2 and tensor.numel():
+            values = tensor.detach().float()
+            self._output = {"n": values.shape[1]}
+            self._classes = values.argmax(dim=1)
+            least, greatest = values.aminmax()
+            self._add(self._output, "least", least)
+            self._add(self._output, "greatest", greatest)
+            self._add(self._output, "farthest_from_one", (values.sum(dim=1) - 1).abs().max())
 
-
-@torch.no_grad()
-def _describe(module: nn.Module, output: Tensor) -> LayerFacts:
-    some = _first_items(output).float()
-    facts: LayerFacts = {"type": type(module).__name__, "std": some.std(correction=0), "mean": some.mean()}
-    if isinstance(module, RECTIFIERS):
-        unit_axis = 1 if output.dim() == 4 else output.dim() - 1  # channels of images, else features
-        others = [axis for axis in range(output.dim()) if axis != unit_axis]
-        largest = output.amax(dim=others) if others else output
-        facts["dead"] = (largest <= 0).float().mean()
-        facts["n_items"] = output.numel() // output.shape[unit_axis]
-    if isinstance(module, SQUASHERS):
-        distance = some.abs() if isinstance(module, nn.Tanh) else (2 * some - 1).abs()
-        facts["saturated"] = (distance > SATURATED).float().mean()
-    if isinstance(module, NORMALISERS):
-        facts["training"] = module.training
-        facts["items"] = output.numel() // max(output.shape[1], 1)
-    return facts
-
-
-@torch.no_grad()
-def _describe_input(arguments: object) -> LayerFacts:
-    tensor = find_tensor(arguments)
-    if tensor is None or not tensor.is_floating_point() or tensor.numel() == 0:
-        return {}
-    values = _first_items(tensor.detach()).float()
-    return {"mean": values.mean(), "std": values.std(correction=0), "largest": values.abs().max()}
-
-
-@torch.no_grad()
-def _describe_output(output: Tensor) -> LayerFacts:
-    values = output.float()
-    n_columns = output.shape[1]
-    sums_to_one = ((values.sum(dim=1) - 1).abs() < 1e-3).all() & (values >= 0).all()
-    shares = torch.bincount(values.argmax(dim=1), minlength=n_columns).float() / len(values)
-    return {
-        "n": n_columns,
-        "std": values.std(unbiased=False),
-        "least": values.min(),
-        "greatest": values.max(),
-        "sums_to_one": sums_to_one,
-        "shares": shares,
-    }
+    def _see_gradient(self, facts: LayerFacts, parameter: Tensor) -> None:
+        gradient = parameter.grad
+        if gradient is not None:
+            values = gradient.coalesce().values() if gradient.is_sparse else gradient
+            self._add_size(facts, "gradient", values, self._scale)
 
 
 def _first_items(values: Tensor) -> Tensor:
     """Return as many items as have about MOST_VALUES values together, at least one."""
-    return values[: max(1, MOST_VALUES * len(values) // values.numel())] if values.dim() else values
-
-
-def _root_mean_squares(tensors: Sequence[Tensor]) -> list[float]:
-    """Return the root mean square of each tensor; it is not finite if a value of the tensor is not."""
-    if not tensors:
-        return []
-    norms = torch.stack([torch.linalg.vector_norm(tensor.float()) for tensor in tensors]).tolist()
-    return [norm / math.sqrt(max(tensor.numel(), 1)) for norm, tensor in zip(norms, tensors, strict=True)]
-
-
-def _to_plain(value: Any) -> Any:
-    """Return the same value, nested mappings included, with numbers in place of tensors."""
-    if isinstance(value, Tensor):
-        return value.tolist()
-    if isinstance(value, dict):
-        return {name: _to_plain(item) for name, item in value.items()}
-    return value
+    if values.numel() <= MOST_VALUES or not values.dim():
+        return values
+    return values[: max(1, MOST_VALUES * len(values) // values.numel())]

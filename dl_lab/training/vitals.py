@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,14 +28,6 @@ LONGEST_WAIT = 8  # updates: a slow loader of 8 workers delivers 8 batches, and 
 CLOCKED = 11  # one update in 11 is timed: a prime, because the workers of a DataLoader take turns of 2, 4 or 8
 
 
-class Watched(NamedTuple):
-    """An update that is looked at: its step, the loss scale, and the hooks."""
-
-    step: int
-    scale: float
-    watch: LayerWatch
-
-
 class Vitals(Callback):
     """Looks at a few updates, spread over the training, and examines the trained model and its data once.
 
@@ -49,7 +41,7 @@ class Vitals(Callback):
     """
 
     def __init__(self) -> None:
-        self._watched: Watched | None = None
+        self._watch: LayerWatch | None = None  # of the current update
         self._read: list[dict[str, object]] = []  # looks that are not yet recorded
         self._steps: frozenset[int] = frozenset()
         self._is_long_enough = False
@@ -71,26 +63,26 @@ class Vitals(Callback):
             self._began_at = time.perf_counter()
             if self._ended_at:
                 self._waits.append(self._began_at - self._ended_at)
-        if self._watched is not None:
-            self._finish_watching()
-        if step not in self._steps:
-            return
-        model = watchable_model(session.learner)
-        if model is not None:
-            self._watched = Watched(step, loss_scale(session.learner), LayerWatch(model))
+        if step in self._steps:
+            model = watchable_model(session.learner)
+            if model is not None:
+                self._watch = LayerWatch(model, loss_scale(session.learner))
 
     def update_end(self, session: Session) -> None:
-        """Count the time of a timed update."""
+        """Count the time of a timed update, and read what was seen in an update that was looked at."""
         # session.step counts the update that has just ended, so it is the number of the next one
         if session.step % CLOCKED == 1:
             self._works.append(time.perf_counter() - self._began_at)
-        elif session.step % CLOCKED == 0:
+        if self._watch is not None:
+            self._watch.remove()
+            self._read.append({"kind": "look", "step": session.step - 1, **self._watch.read()})
+            self._watch = None
+        if session.step % CLOCKED == 0:
             self._ended_at = time.perf_counter()
 
     def progress(self, session: Session) -> None:
-        """Record the looks that are complete."""
-        if self._watched is None or self._watched.step < session.step:
-            self._record(session)
+        """Record the looks."""
+        self._record(session)
 
     def evaluation_start(self, session: Session, split: Evaluated) -> None:
         """Stop counting the wait: the training waits for no batch now."""
@@ -121,6 +113,8 @@ class Vitals(Callback):
 
     def close(self, session: Session) -> None:
         """Record the last looks, and for a training that failed, where its weights are broken."""
+        if self._watch is not None:
+            self._watch.remove()
         self._record(session)
         if not self._is_over:
             broken = find_broken(session)
@@ -129,23 +123,13 @@ class Vitals(Callback):
 
     def state_dict(self) -> dict[str, object]:
         """Return the looks that are not yet recorded."""
-        self._finish_watching()
         return {"read": self._read}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` gave."""
         self._read = list(state.get("read", []))
 
-    def _finish_watching(self) -> None:
-        if self._watched is None:
-            return
-        step, scale, watch = self._watched
-        watch.remove()
-        self._read.append({"kind": "look", "step": step, **watch.read(scale)})
-        self._watched = None
-
     def _record(self, session: Session) -> None:
-        self._finish_watching()
         for look in self._read:
             session.run.append(VITALS_FILE, look)
         self._read = []
