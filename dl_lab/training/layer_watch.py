@@ -19,8 +19,8 @@ from dl_lab.types import Learner
 RECTIFIERS = (nn.ReLU, nn.ReLU6)
 SQUASHERS = (nn.Sigmoid, nn.Tanh)
 NORMALISERS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-OTHERS = RECTIFIERS + SQUASHERS + NORMALISERS  # are watched also without weights
-MOST_VALUES = 1 << 13  # values of a layer's output that give its mean and spread
+WATCHED = RECTIFIERS + SQUASHERS + NORMALISERS  # layers that are watched even if they have no weights
+MOST_VALUES = 1 << 13  # values of a layer's output that give its spread
 SATURATED = 0.97  # beyond this share of its range, on either side, a tanh or a sigmoid hardly passes a gradient
 
 LayerFacts = dict[str, Any]  # plain values by name
@@ -51,7 +51,7 @@ def loss_scale(learner: Learner) -> float:
 
 
 class LayerWatch:
-    """Hooks on a model for one update. The numbers stay on the device until `read` copies all of them at once.
+    """Hooks on a model for one update. They leave their numbers on the device until `read` copies them together.
 
     Args:
         model: The model.
@@ -80,7 +80,7 @@ class LayerWatch:
                 hook = functools.partial(self._see_gradient, facts)
                 self._handles.append(parameter.register_post_accumulate_grad_hook(hook))
         for name, module in model.named_modules():
-            if (name in owners or isinstance(module, OTHERS)) and not any(module.children()):
+            if (name in owners or isinstance(module, WATCHED)) and not any(module.children()):
                 self._handles.append(module.register_forward_hook(functools.partial(self._see_layer, name)))
 
     def remove(self) -> None:
@@ -90,7 +90,7 @@ class LayerWatch:
         self._handles.clear()
 
     def read(self) -> dict[str, object]:
-        """Read everything from the device, once, after the update.
+        """Copy the numbers from the device. Call it once, after the update.
 
         Returns:
             Plain values: `layers` (name -> facts of its last forward pass, for layers with weights and activation
@@ -98,8 +98,9 @@ class LayerWatch:
             (those of them that got no gradient), `input` (of the first layer with weights) and `output` (of the model).
         """
         for facts, parameter, before in self._before:
-            self._add_size(facts, "weight", before)
-            self._add_size(facts, "change", before.sub_(parameter.detach()))
+            n = before.numel()
+            self._add_size(facts, "weight", before, n)
+            self._add_size(facts, "change", before.sub_(parameter.detach()), n)
         for facts, largest in self._units:
             self._add(facts, "dead", (largest <= 0).sum(), 1 / largest.numel())
         if self._numbers:
@@ -122,10 +123,10 @@ class LayerWatch:
     def _add(self, facts: LayerFacts, name: str, value: Tensor, factor: float = 1.0) -> None:
         self._numbers.append(Number(facts, name, value, factor))
 
-    def _add_size(self, facts: LayerFacts, name: str, values: Tensor, scale: float = 1.0) -> None:
-        """Add the root mean square; it is not finite if a value is not."""
-        norm = torch.linalg.vector_norm(values.float())
-        self._add(facts, name, norm, max(values.numel(), 1) ** -0.5 / scale)
+    def _add_size(self, facts: LayerFacts, name: str, values: Tensor, n: int, scale: float = 1.0) -> None:
+        """Add the root mean square of `n` values, divided by `scale`. Values that are left out of `values` are 0."""
+        norm = torch.linalg.vector_norm(values.float())  # not finite if a value is not
+        self._add(facts, name, norm, max(n, 1) ** -0.5 / scale)
 
     def _see_layer(self, name: str, module: nn.Module, arguments: object, output: object) -> None:
         tensor = find_tensor(output)
@@ -175,7 +176,7 @@ class LayerWatch:
         gradient = parameter.grad
         if gradient is not None:
             values = gradient.coalesce().values() if gradient.is_sparse else gradient
-            self._add_size(facts, "gradient", values, self._scale)
+            self._add_size(facts, "gradient", values.detach(), parameter.numel(), self._scale)
 
 
 def _first_items(values: Tensor) -> Tensor:

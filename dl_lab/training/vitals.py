@@ -35,9 +35,10 @@ class Vitals(Callback):
     updates has six in all. A training of fewer than LEAST_UPDATES has none: its curves say little, and looks would take
     a noticeable part of its time. Looks only read, so that a training with them ends with the same bits.
 
-    Each look appends a record to vitals.jsonl. For every layer, the record has the spread of its output and its dead or
-    saturated units; for every weight, it has the root mean squares of the gradient, the weight and its change. A
-    learner without a torch model (`learner.main_module()`) has no looks, and neither has a compiled model.
+    Each look appends a record to vitals.jsonl. For every layer with weights, the record has the spread of its output;
+    for every activation function, it has the dead or saturated units; for every weight, it has the root mean squares of
+    the gradient, the weight and its change. A learner without a torch model (`learner.main_module()`) has no looks, and
+    neither has a compiled model.
     """
 
     def __init__(self) -> None:

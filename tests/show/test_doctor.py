@@ -310,6 +310,53 @@ def test_a_watch_reads_gradients_changes_and_dead_units():
     assert not any(module._forward_hooks for module in model.modules())
 
 
+def test_a_sparse_gradient_counts_the_rows_that_it_leaves_out_as_zero():
+    model = nn.Embedding(50, 4, sparse=True)
+    watch = LayerWatch(model, scale=8.0)
+    (8 * model(torch.tensor([3, 3, 7])).sum()).backward()
+    watch.remove()
+    # Row 3 has the gradient 2, row 7 has 1; the other 48 rows have none.
+    expected = ((4 * 2**2 + 4 * 1**2) / 200) ** 0.5
+    assert watch.read()["weights"]["weight"]["gradient"] == pytest.approx(expected)
+
+
+def test_the_last_backward_pass_of_an_update_gives_the_gradient():
+    model = nn.Linear(3, 1, bias=False)
+    watch = LayerWatch(model)
+    for _ in range(2):  # the gradients add up
+        model(torch.ones(5, 3)).mean().backward()
+    watch.remove()
+    assert watch.read()["weights"]["weight"]["gradient"] == pytest.approx(2.0)
+
+
+def test_a_watch_keeps_to_layers_with_weights_and_activation_functions():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Dropout(0.5), nn.ReLU(), nn.Linear(3, 2), nn.Softmax(1))
+    watch = LayerWatch(model)
+    with torch.no_grad():
+        model(torch.randn(8, 2, 2))
+    watch.remove()
+    found = watch.read()
+    assert list(found["layers"]) == ["1", "3", "4"]
+    assert found["output"]["sums_to_one"] is True
+    assert found["unused"] == ["1.weight", "1.bias", "4.weight", "4.bias"]
+
+
+def test_a_look_is_over_when_its_update_is_over():
+    model = nn.Linear(2, 1)
+    learner = SimpleNamespace(main_module=lambda: model)
+    session = SimpleNamespace(step=0, n_updates=LEAST_UPDATES, learner=learner)
+    watcher = vitals.Vitals()
+    watcher.fit_start(session)  # pyright: ignore[reportArgumentType]
+    watcher.update_start(session)  # pyright: ignore[reportArgumentType]
+    assert model._forward_hooks
+    model(torch.ones(4, 2)).sum().backward()
+    session.step = 1
+    watcher.update_end(session)  # pyright: ignore[reportArgumentType]
+    assert not model._forward_hooks
+    (look,) = watcher.state_dict()["read"]  # pyright: ignore[reportGeneralTypeIssues]
+    assert look["step"] == 0
+
+
 def test_samples_are_told_apart_only_where_they_differ():
     generator = torch.Generator().manual_seed(3)
     first, second = (torch.randn(200, 8, generator=generator, dtype=torch.float64) for _ in range(2))
