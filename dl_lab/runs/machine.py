@@ -33,9 +33,8 @@ def peak_memory() -> int:
     """
     import resource
 
-    with contextlib.suppress(OSError, StopIteration):
-        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-        return 1024 * int(next(line for line in lines if line.startswith("VmHWM:")).split()[1])
+    with contextlib.suppress(OSError, IndexError), open("/proc/self/status", "rb", buffering=0) as status:
+        return 1024 * int(status.read().partition(b"VmHWM:")[2].split(maxsplit=1)[0])
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 

@@ -298,24 +298,26 @@ class Run:
             shown |= {f"speed/{name}": value for name, value in timings.items()}
         self.board.scalars(shown, step)
 
-    def append(self, name: str, record: Mapping[str, object]) -> None:
-        """Append one record to a file that only grows. Its name ends in .jsonl.
+    def append(self, name: str, *records: Mapping[str, object]) -> None:
+        """Append records to a file that only grows, all in one piece. Its name ends in .jsonl.
 
         Raises:
             UserError: The name ends otherwise: a resumed run would not cut such a file back to its checkpoint. Or it is
                 the name of a file that dl-lab itself writes.
         """
         check_name(name)
-        if not name.endswith(".jsonl") or not isinstance(record, Mapping):
+        others = [record for record in records if not isinstance(record, Mapping)]
+        if not name.endswith(".jsonl") or others or not records:
+            given = [*others, *records, None][0]
             raise UserError(
-                f"run.append takes the name of a .jsonl file and a dictionary, not {name!r} and {record!r:.40}."
+                f"run.append takes the name of a .jsonl file and a dictionary, not {name!r} and {given!r:.40}."
             )
         if name in OWN_RECORDS:
             raise UserError(f"dl-lab itself writes {name}: give your records another name, or use run.log.")
-        self._append(name, record)
+        self._append(name, *records)
 
-    def _append(self, name: str, record: Mapping[str, object]) -> None:
-        self._grow(name, (to_json(record) + "\n").encode())
+    def _append(self, name: str, *records: Mapping[str, object]) -> None:
+        self._grow(name, "".join(to_json(record) + "\n" for record in records).encode())
 
     def _grow(self, name: str, data: bytes) -> None:
         """Append to a file without buffering. It stays open while the run records, because opening costs more."""

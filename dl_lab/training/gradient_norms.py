@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -151,17 +151,22 @@ class GradientNorms(Callback):
         """Refuse a learner that cannot be watched."""
         self._find_model(session)
 
+    def choose_updates(self, session: Session) -> Collection[int]:
+        """Return the updates that are measured."""
+        return range(0, session.n_updates, self.every)
+
     def update_start(self, session: Session) -> None:
-        """Take the hooks of the last update away, and set hooks if this one is to be measured."""
+        """Set hooks."""
+        gradients = LayerGradients(self._find_model(session), self.of)
+        self._watched = Watched(session.step, loss_scale(session.learner), gradients)
+
+    def update_end(self, session: Session) -> None:
+        """Take the hooks away."""
         self._finish_watching()
-        if session.step % self.every == 0:
-            gradients = LayerGradients(self._find_model(session), self.of)
-            self._watched = Watched(session.step, loss_scale(session.learner), gradients)
 
     def progress(self, session: Session) -> None:
-        """Record the norms that are complete."""
-        if self._watched is None or self._watched.step < session.step:
-            self._record(session)
+        """Record the norms so far."""
+        self._record(session)
 
     def epoch_end(self, session: Session, metrics: Metrics) -> None:
         """Record the norms of the epoch."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -10,6 +10,7 @@ from dl_lab.datasets.dataset import Dataset
 from dl_lab.runs.protocols import defines, refuse_other_arguments
 from dl_lab.runs.recorder import Run
 from dl_lab.training.distributed import World
+from dl_lab.training.waiting import WaitingClock
 from dl_lab.types import ConfigError, Learner, Metrics, Tally
 
 
@@ -37,6 +38,7 @@ class Session:
         stop_reason: Why the training ends early; "" as long as it continues.
         world: The processes that train together.
         max_steps: The training ends after this many updates; None sets no limit.
+        clock: How long the training waits for its batches. A resumed fit begins with a new one.
     """
 
     learner: Learner
@@ -55,6 +57,7 @@ class Session:
     stop_reason: str = ""
     world: World = field(default_factory=World)
     max_steps: int | None = None
+    clock: WaitingClock = field(default_factory=WaitingClock)
 
     @property
     def n_updates(self) -> int:
@@ -70,7 +73,7 @@ class Session:
     @property
     def whole_dataset(self) -> Dataset:
         """The data with all items, also where several processes share them; no process waits for another."""
-        return self.dataset.divided(0, 1)
+        return self.dataset if self.world.size == 1 else self.dataset.divided(0, 1)
 
 
 Evaluated = Literal["val", "test"]
@@ -87,6 +90,13 @@ class Callback(Protocol):
 
     def fit_start(self, session: Session) -> None:
         """Run before the first update, also of a resumed fit."""
+
+    def choose_updates(self, session: Session) -> Collection[int] | None:
+        """Return the updates that `update_start` and `update_end` are called for; None for all.
+
+        An update is named by the number of updates before it. This runs once, after `fit_start`. The updates that are
+        left out cost nothing: a call that does nothing takes some microseconds of an update.
+        """
 
     def update_start(self, session: Session) -> None:
         """Run before every update; `session.step` updates are done."""
@@ -131,6 +141,7 @@ HOOKS = (
     "fit_end",
     "close",
 )
+AROUND = ("update_start", "update_end")
 
 
 class Callbacks:
@@ -144,6 +155,8 @@ class Callbacks:
         """
         self._callbacks = dict(callbacks)
         self._hooks: dict[str, list[Callable[..., None]]] = {hook: [] for hook in HOOKS}
+        self._choosing: dict[str, Callback] = {}
+        self._chosen: dict[str, list[tuple[Collection[int], Callable[..., None]]]] = {hook: [] for hook in AROUND}
         for name, callback in self._callbacks.items():
             hooks = [hook for hook in HOOKS if defines(callback, hook, Callback)]
             if not hooks:
@@ -151,14 +164,50 @@ class Callbacks:
             for method in dir(callback):
                 if method.startswith("on_"):  # of Lightning and Keras
                     raise ConfigError(f"callbacks.{name}: nothing calls {method}. The hooks are {', '.join(HOOKS)}.")
+            chooses = defines(callback, "choose_updates", Callback)
+            if chooses:
+                refuse_other_arguments(f"callbacks.{name}", callback, "choose_updates", Callback)
+                self._choosing[name] = callback
             for hook in hooks:
                 refuse_other_arguments(f"callbacks.{name}", callback, hook, Callback)
-                self._hooks[hook].append(getattr(callback, hook))
+                if not chooses or hook not in AROUND:
+                    self._hooks[hook].append(getattr(callback, hook))
 
     def call(self, hook: str, session: Session, *arguments: object) -> None:
         """Call a hook of every callback that has it, in the order of their names in the config."""
         for method in self._hooks[hook]:
             method(session, *arguments)
+
+    def start(self, session: Session) -> None:
+        """Call `fit_start`, and let the callbacks choose their updates.
+
+        Raises:
+            ConfigError: What a callback chose is no collection.
+        """
+        self.call("fit_start", session)
+        for name, callback in self._choosing.items():
+            updates = callback.choose_updates(session)
+            if updates is not None and not isinstance(updates, Collection):
+                raise ConfigError(
+                    f"callbacks.{name}: choose_updates must return a collection of numbers, such as a range, or None, "
+                    f"not {updates!r:.40}."
+                )
+            for hook in AROUND:
+                if not defines(callback, hook, Callback):
+                    continue
+                if updates is None:
+                    self._hooks[hook].append(getattr(callback, hook))
+                else:
+                    chosen = updates if isinstance(updates, range) else frozenset(updates)
+                    self._chosen[hook].append((chosen, getattr(callback, hook)))
+
+    def call_around(self, hook: str, session: Session, update: int) -> None:
+        """Call `update_start` or `update_end` of the callbacks that want an update."""
+        for method in self._hooks[hook]:
+            method(session)
+        for chosen, method in self._chosen[hook]:
+            if update in chosen:
+                method(session)
 
     def state_dict(self) -> dict[str, object]:
         """Return the states of the callbacks that have one."""

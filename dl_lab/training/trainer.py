@@ -122,7 +122,7 @@ class Trainer:
             record_fingerprints(session)
         continuation.refuse_unreadable(session)
         try:
-            callbacks.call("fit_start", session)
+            callbacks.start(session)
             with count_stop_signals(most=1) as interrupted, distributed.together():
                 loop = self._build_loop(session, callbacks, continuation, interrupted)
                 while self._continues(session):

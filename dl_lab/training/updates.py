@@ -20,6 +20,7 @@ from dl_lab.stopping import StopSignals
 from dl_lab.training.continuation import Continuation
 from dl_lab.training.distributed import World
 from dl_lab.training.session import Callbacks, Session
+from dl_lab.training.waiting import CLOCKED
 from dl_lab.types import BROKEN_DATA, Batch, Diverged, Interrupted, Progress, Ratio, Tally, add_tallies, columns_of
 
 DRAIN_STEPS = 50
@@ -77,12 +78,19 @@ class UpdateLoop:
         first = session.batch
         started = time.perf_counter()
         self.pace.restart()
+        session.clock.begin_epoch()
         for batch, size in self._batches():
-            self.callbacks.call("update_start", session)
+            step = session.step
+            is_timed = step % CLOCKED == 0
+            if is_timed:
+                session.clock.begin_update()
+            self.callbacks.call_around("update_start", session, step)
             self._recent.append(self._update(batch, size))
             session.batch += 1
             session.step += 1
-            self.callbacks.call("update_end", session)
+            self.callbacks.call_around("update_end", session, step)
+            if is_timed:
+                session.clock.end_update()
             if _is_power_of_two(session.step):
                 record_fingerprints(session)
             stopping = session.world.size == 1 and self.interrupted.requested
@@ -102,6 +110,8 @@ class UpdateLoop:
                 self.continuation.save(session)
             if stopping:
                 self._stop()
+            if session.step % CLOCKED == 0:
+                session.clock.begin_wait()
         self.drain()
         if session.world.size > 1 and session.world.any(self.interrupted.requested):
             self.continuation.save(session)  # the epoch may be too short for the processes to ask each other

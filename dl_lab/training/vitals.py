@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from statistics import median
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -15,100 +14,85 @@ from torch import Tensor, nn
 
 from dl_lab.runs.machine import peak_memory
 from dl_lab.show.doctor.evidence import VITALS_FILE
-from dl_lab.training.examination import Facts, examine
+from dl_lab.training.data_examination import Facts, examine_data
+from dl_lab.training.examination import examine_model
 from dl_lab.training.layer_watch import LayerWatch, loss_scale, watchable_model
-from dl_lab.training.session import Callback, Evaluated, Session
+from dl_lab.training.session import Callback, Session
 from dl_lab.types import Metrics, Tally
 
-LEAST_UPDATES = 100
-LEAST_SECONDS = (
-    2.0  # of a training whose waits are judged: in a shorter one, a pause of a busy computer is a large share
-)
-LONGEST_WAIT = 8  # updates: a slow loader of 8 workers delivers 8 batches, and the next one comes this much later
-CLOCKED = 11  # one update in 11 is timed: a prime, because the workers of a DataLoader take turns of 2, 4 or 8
+LEAST_UPDATES = 100  # of a training whose data are examined
+LOOKED_AT = 200  # updates of a training that has a look: a look costs about as much as an update of a small net
+LOOKED_AT_TWICE = 300  # updates
+RECORD_SECONDS = 1.0  # between two records of looks: a short training records all its looks at its end
 
 
 class Vitals(Callback):
     """Looks at a few updates, spread over the training, and examines the trained model and its data once.
 
-    The first look is at the first update. A training of 200 updates has one more look; a training of 2,000 or more
-    updates has six in all. A training of fewer than LEAST_UPDATES has none: its curves say little, and looks would take
-    a noticeable part of its time. Looks only read, so that a training with them ends with the same bits.
+    The first look is at the first update of a training of LOOKED_AT updates or more. One of LOOKED_AT_TWICE updates has
+    one more look; one of 2,000 or more updates has six in all. Looks take a noticeable part of a shorter training: only
+    its data are examined, and those of a training of LEAST_UPDATES or more. Looks only read, so that a training with
+    them ends with the same bits.
 
-    Each look appends a record to vitals.jsonl. For every layer with weights, the record has the spread of its output;
-    for every activation function, it has the dead or saturated units; for every weight, it has the root mean squares of
-    the gradient, the weight and its change. A learner without a torch model (`learner.main_module()`) has no looks, and
-    neither has a compiled model.
+    Each look is a record of vitals.jsonl (see `LayerWatch.read`). A learner without a torch model
+    (`learner.main_module()`) has no looks, and neither has a compiled model.
     """
 
     def __init__(self) -> None:
         self._watch: LayerWatch | None = None  # of the current update
         self._read: list[dict[str, object]] = []  # looks that are not yet recorded
+        self._recorded_at = 0.0
+        self._is_plain: bool | None = None  # whether the model takes numbers and returns one tensor; None: no look yet
         self._steps: frozenset[int] = frozenset()
-        self._is_long_enough = False
-        self._began_at = 0.0
-        self._ended_at = 0.0  # when the update before a timed one ended; 0 if the time since is no waiting for a batch
-        self._waits: list[float] = []  # seconds before timed updates
-        self._works: list[float] = []  # seconds of timed updates
         self._is_over = False
 
-    def fit_start(self, session: Session) -> None:
+    def choose_updates(self, session: Session) -> Collection[int]:
         """Choose the updates to look at."""
+        self._recorded_at = time.perf_counter()
         self._steps = choose_steps(session.n_updates)
-        self._is_long_enough = session.n_updates >= LEAST_UPDATES
+        return self._steps
 
     def update_start(self, session: Session) -> None:
-        """Count the wait for the batch of a timed update, and set hooks if this update is looked at."""
-        step = session.step
-        if step % CLOCKED == 0:
-            self._began_at = time.perf_counter()
-            if self._ended_at:
-                self._waits.append(self._began_at - self._ended_at)
-        if step in self._steps:
-            model = watchable_model(session.learner)
-            if model is not None:
-                self._watch = LayerWatch(model, loss_scale(session.learner))
+        """Set hooks."""
+        model = watchable_model(session.learner)
+        if model is not None:
+            self._watch = LayerWatch(model, loss_scale(session.learner), is_first=session.step == 0)
 
     def update_end(self, session: Session) -> None:
-        """Count the time of a timed update, and read what was seen in an update that was looked at."""
-        # session.step counts the update that has just ended, so it is the number of the next one
-        if session.step % CLOCKED == 1:
-            self._works.append(time.perf_counter() - self._began_at)
-        if self._watch is not None:
-            self._watch.remove()
-            self._read.append({"kind": "look", "step": session.step - 1, **self._watch.read()})
-            self._watch = None
-        if session.step % CLOCKED == 0:
-            self._ended_at = time.perf_counter()
+        """Read what was seen in the update. A fault in it must not cost the training: it is recorded."""
+        if self._watch is None:
+            return
+        self._watch.remove()
+        step = session.step - 1
+        try:
+            self._read.append({"kind": "look", "step": step, **self._watch.read()})
+            self._is_plain = self._watch.is_plain
+        except Exception as error:
+            self._read.append({"kind": "failed look", "step": step, "error": f"{type(error).__name__}: {error}"})
+        self._watch = None
 
     def progress(self, session: Session) -> None:
-        """Record the looks."""
-        self._record(session)
-
-    def evaluation_start(self, session: Session, split: Evaluated) -> None:
-        """Stop counting the wait: the training waits for no batch now."""
-        self._ended_at = 0.0
-
-    def epoch_end(self, session: Session, metrics: Metrics) -> None:
-        """Record the looks of the epoch."""
-        self._record(session)
+        """Record the looks, once a second at most."""
+        if self._read and time.perf_counter() - self._recorded_at > RECORD_SECONDS:
+            self._record(session)
 
     def fit_end(self, session: Session, tally: Tally, metrics: Metrics) -> None:
         """Record the share of waiting, the memory, and the examination."""
         self._is_over = True
-        if self._waits and self._works:
-            share = waiting_share(self._waits, self._works)
-            if session.step * median(self._works) >= LEAST_SECONDS * (1 - share):
-                session.run.summary["waiting_share"] = round(share, 3)
+        share = session.clock.share(session.step)
+        if share is not None:
+            session.run.summary["waiting_share"] = round(share, 3)
         session.run.summary["peak_memory_bytes"] = read_peak_memory(session)
-        if self._is_long_enough:
-            facts = self._examine(session)
-            session.run.append(VITALS_FILE, {"kind": "examination", "step": session.step, **facts})
+        if session.n_updates >= LEAST_UPDATES:
+            self._read.append({"kind": "examination", "step": session.step, **self._examine(session)})
+        self._record(session)
 
     def _examine(self, session: Session) -> Facts:
         """Return the facts of the examination. A fault in it must not cost a finished training: it is recorded."""
         try:
-            return examine(session.learner, session.whole_dataset, session.step * session.batch_size)
+            dataset = session.whole_dataset
+            n_seen = session.step * session.batch_size
+            return examine_data(dataset) | examine_model(session.learner, dataset, n_seen, self._is_plain)
         except Exception as error:  # a model of somebody's own may raise anything
             return {"failed": f"{type(error).__name__}: {error}"}
 
@@ -123,32 +107,19 @@ class Vitals(Callback):
                 session.run.append(VITALS_FILE, {"kind": "broken", "step": session.step, **broken})
 
     def state_dict(self) -> dict[str, object]:
-        """Return the looks that are not yet recorded."""
-        return {"read": self._read}
+        """Return the looks that are not yet recorded, and what the recorded ones have told about the model."""
+        return {"read": self._read, "is_plain": self._is_plain}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` gave."""
         self._read = list(state.get("read", []))
+        self._is_plain = state.get("is_plain")
 
     def _record(self, session: Session) -> None:
-        for look in self._read:
-            session.run.append(VITALS_FILE, look)
-        self._read = []
-
-
-def waiting_share(waits: Sequence[float], works: Sequence[float]) -> float:
-    """Return the share of the time that a training waits for its next batch.
-
-    A wait counts as at most LONGEST_WAIT typical updates: a longer one is a computer that was busy with something else.
-
-    Args:
-        waits: Seconds between the end of an update and the start of the next one, for some updates.
-        works: Seconds of some updates.
-    """
-    longest = LONGEST_WAIT * median(works)
-    waited = sum(min(wait, longest) for wait in waits) / len(waits)
-    worked = sum(min(work, longest) for work in works) / len(works)
-    return waited / (waited + worked) if waited + worked > 0 else 0.0
+        if self._read:
+            session.run.append(VITALS_FILE, *self._read)
+            self._read = []
+            self._recorded_at = time.perf_counter()
 
 
 def read_peak_memory(session: Session) -> int:
@@ -193,7 +164,7 @@ def _note_broken(name: str, layers: list[str]) -> Callable[[nn.Module, object, o
 
 
 def choose_steps(n_updates: int) -> frozenset[int]:
-    """Choose the updates to look at: the first one, and one in 400 of the others.
+    """Choose the updates to look at: the first one, and one in 400 of the others, at most five.
 
     Args:
         n_updates: Updates of the whole training.
@@ -201,8 +172,8 @@ def choose_steps(n_updates: int) -> frozenset[int]:
     Returns:
         For each look, the number of updates before it.
     """
-    if n_updates < LEAST_UPDATES:
+    if n_updates < LOOKED_AT:
         return frozenset()
     candidates = [3 * n_updates // 4, n_updates // 4, n_updates // 16, n_updates // 64, 1]
-    n_more = max(n_updates // 400, int(n_updates >= 200))
+    n_more = max(n_updates // 400, int(n_updates >= LOOKED_AT_TWICE))
     return frozenset([0, *candidates[:n_more]])

@@ -220,6 +220,12 @@ def _make_part(run, name):
         pass
 
 
+def test_several_records_are_appended_in_their_order(run):
+    run.append("own.jsonl", {"a": 1})
+    run.append("own.jsonl", {"a": 2}, {"a": 3})
+    assert run.records("own.jsonl") == [{"a": 1}, {"a": 2}, {"a": 3}]
+
+
 @pytest.mark.parametrize("name", ["../evil", "a/b", "a\\b", "..", ".hidden", "", None])
 @pytest.mark.parametrize(
     "record",

@@ -21,10 +21,14 @@ from dl_lab.runs.files import read_records
 from dl_lab.show.doctor.diagnose import RULES, apply_rules, describe_scope, diagnose
 from dl_lab.show.doctor.evidence import VITALS_FILE, Evidence, find_fits, read_evidence
 from dl_lab.show.doctor.findings import draw
-from dl_lab.training import examination, vitals
-from dl_lab.training.examination import count_equal_rows, count_repeats, examine, make_keys, separability
+from dl_lab.tasks.classification import Classification
+from dl_lab.training import data_examination, vitals
+from dl_lab.training.data_examination import count_equal_rows, count_repeats, examine_data, make_keys, separability
+from dl_lab.training.examination import examine_model
 from dl_lab.training.layer_watch import LayerWatch
-from dl_lab.training.vitals import LEAST_UPDATES, choose_steps, waiting_share
+from dl_lab.training.learners import GradientLearner
+from dl_lab.training.vitals import LOOKED_AT, LOOKED_AT_TWICE, choose_steps
+from dl_lab.training.waiting import WaitingClock, waiting_share
 from dl_lab.types import Diverged, Interrupted, LabelledBatch
 
 pytestmark = pytest.mark.xdist_group("doctor")  # its tests share two runs
@@ -74,10 +78,10 @@ def evidence(**facts) -> Evidence:
 def look(step: int = 0, gradients=(0.01, 0.02, 0.03, 0.02), change: float = 1e-4, **more) -> dict:
     names = [f"{i}.weight" for i in range(len(gradients))]
     weights = {
-        name: {"gradient": gradient, "weight": 0.1, "change": change}
+        name: {"layer": "Linear", "gradient": gradient, "weight": 0.1, "change": change}
         for name, gradient in zip(names, gradients, strict=True)
     }
-    layers = {str(i): {"type": "Linear", "std": 1.0} for i in range(len(gradients))}
+    layers = {str(i): {"type": "Linear", "size": 1.0} for i in range(len(gradients))}
     return {"kind": "look", "step": step, "weights": weights, "layers": layers | more.pop("layers", {}), **more}
 
 
@@ -128,7 +132,7 @@ CASES = {
         "looks": [look(layers={"s": {"type": "Tanh", "saturated": 0.9}, "t": {"type": "Linear"}})],
     },
     "bad-initialisation": {"losses": [30.0, *FLAT[:40]]},
-    "unscaled-inputs": {"looks": [look(input={"mean": 90.0, "std": 60.0, "largest": 255.0})]},
+    "unscaled-inputs": {"looks": [look(input={"mean": 90.0, "size": 108.2})]},
     "normalisation-of-tiny-batches": {
         "looks": [look(layers={"n": {"type": "BatchNorm2d", "training": True, "items": 64}})],
         "procedure": {"trainer": {"batch_size": 2}},
@@ -167,6 +171,20 @@ def test_a_loss_that_the_scores_cannot_explain_is_no_bad_initialisation():
     large, small = ({"n": 10, "least": -size, "greatest": size, "sums_to_one": False} for size in (20.0, 0.1))
     assert "bad-initialisation" in names(evidence(losses=[30.0, *FLAT[:40]], looks=[look(output=large)]))
     assert "bad-initialisation" not in names(evidence(losses=[30.0, *FLAT[:40]], looks=[look(output=small)]))
+
+
+def test_weights_that_the_optimizer_was_not_given_are_found_without_a_look():
+    model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
+    model[2].weight.requires_grad_(False)
+    weights = [parameter for parameter in model.parameters() if parameter.dim() > 1]
+    learner = GradientLearner(model, Classification(), lambda _: torch.optim.SGD(weights, lr=0.1))
+    split = TensorSplit(LabelledBatch(torch.rand(64, 2), torch.arange(64) % 2), lambda raw: raw)
+    dataset = Dataset("x", "full", split, split, split, fingerprint="")
+    facts = examine_model(learner, dataset, 4000)
+    assert facts["not_in_optimizer"] == ["0.bias", "2.bias"]
+    (finding,) = apply_rules(evidence(looks=[], examination=facts))
+    assert finding.name == "weights-that-never-move"
+    assert finding.seen == "2 weights are not in the optimizer: 0.bias, 2.bias."
 
 
 def test_a_healthy_run_has_no_finding():
@@ -261,9 +279,9 @@ def test_an_interrupted_and_resumed_run_has_the_same_looks(execute, healthy, tmp
 
 
 def test_looks_are_rare_and_the_first_update_is_among_them():
-    assert not choose_steps(LEAST_UPDATES - 1)
-    assert choose_steps(LEAST_UPDATES) == {0}
-    assert choose_steps(200) == {0, 150}
+    assert not choose_steps(LOOKED_AT - 1)
+    assert choose_steps(LOOKED_AT) == choose_steps(LOOKED_AT_TWICE - 1) == {0}
+    assert choose_steps(LOOKED_AT_TWICE) == {0, 225}
     assert choose_steps(800) == {0, 600, 200}
     assert len(choose_steps(1_000_000)) == 6
 
@@ -283,11 +301,8 @@ def test_one_long_wait_is_not_a_starved_training():
 
 @pytest.mark.parametrize(("seconds", "is_judged"), [(0.001, False), (0.1, True)])
 def test_waits_are_judged_in_trainings_of_some_seconds(seconds, is_judged):
-    session = SimpleNamespace(step=40, run=SimpleNamespace(summary={}), learner=None)
-    watcher = vitals.Vitals()
-    watcher._waits, watcher._works = [seconds] * 4, [seconds] * 4
-    watcher.fit_end(session, {}, {})  # pyright: ignore[reportArgumentType]
-    assert ("waiting_share" in session.run.summary) == is_judged
+    share = WaitingClock([seconds] * 4, [seconds] * 4).share(40)
+    assert share == (pytest.approx(0.5) if is_judged else None)
 
 
 def test_a_watch_reads_gradients_changes_and_dead_units():
@@ -338,15 +353,88 @@ def test_a_watch_keeps_to_layers_with_weights_and_activation_functions():
     found = watch.read()
     assert list(found["layers"]) == ["1", "3", "4"]
     assert found["output"]["sums_to_one"] is True
-    assert found["unused"] == ["1.weight", "1.bias", "4.weight", "4.bias"]
+    assert found["unused"] == ["1.weight", "4.weight"]
+
+
+def test_a_later_look_leaves_out_what_only_the_initial_weights_explain():
+    model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2), nn.Tanh())
+    inputs = torch.randn(16, 4) + 2
+    found = {}
+    for is_first in (True, False):
+        watch = LayerWatch(model, is_first=is_first)
+        model(inputs).sum().backward()
+        watch.remove()
+        found[is_first] = watch.read()
+    assert list(found[True]["layers"]) == ["0", "1", "2", "3"] and list(found[False]["layers"]) == ["1", "3"]
+    outputs = model[0](inputs).detach()
+    assert found[True]["layers"]["0"]["size"] == pytest.approx(float(outputs.square().mean().sqrt()), rel=1e-5)
+    assert found[True]["input"]["mean"] == pytest.approx(float(inputs.mean()), rel=1e-5)
+    assert found[True]["input"]["size"] == pytest.approx(float(inputs.square().mean().sqrt()), rel=1e-5)
+    assert found[False]["input"] == {}
+    assert list(found[True]["weights"]) == list(found[False]["weights"]) == ["0.weight", "2.weight"]
+    assert found[False]["weights"]["0.weight"]["layer"] == "Linear"
+
+
+def test_a_model_of_vectors_has_its_vectors_watched():
+    model = nn.LayerNorm(4)
+    watch = LayerWatch(model)
+    model(torch.randn(8, 4)).sum().backward()
+    watch.remove()
+    assert list(watch.read()["weights"]) == ["weight", "bias"]
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "is_plain"),
+    [
+        (nn.Linear(4, 2), torch.randn(3, 4), True),
+        (nn.Embedding(9, 2), torch.tensor([1, 2]), False),
+        (nn.LSTM(4, 2), torch.randn(5, 3, 4), False),
+    ],
+    ids=["numbers", "tokens", "several outputs"],
+)
+def test_a_watch_tells_a_plain_model(model, given, is_plain):
+    watch = LayerWatch(model)
+    model(given)
+    watch.remove()
+    assert watch.is_plain == is_plain
+
+
+class Strange(nn.Module):
+    """A rectifier that is called with a scalar, and with a tensor that has no values."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(2, 1)
+        self.rectifier = nn.ReLU()
+
+    def forward(self, x):
+        scores = self.linear(x)
+        self.rectifier(scores.mean())
+        self.rectifier(torch.empty(4, 2, device="meta"))
+        return scores
+
+
+def test_a_look_that_fails_costs_no_training():
+    model = Strange()
+    session = SimpleNamespace(step=0, n_updates=LOOKED_AT, learner=SimpleNamespace(main_module=lambda: model))
+    watcher = vitals.Vitals()
+    watcher.choose_updates(session)  # pyright: ignore[reportArgumentType]
+    watcher.update_start(session)  # pyright: ignore[reportArgumentType]
+    model(torch.ones(4, 2)).sum().backward()
+    session.step = 1
+    watcher.update_end(session)  # pyright: ignore[reportArgumentType]
+    assert not model._forward_hooks
+    (failed,) = watcher.state_dict()["read"]  # pyright: ignore[reportGeneralTypeIssues]
+    assert (failed["kind"], failed["step"]) == ("failed look", 0)
+    assert f"1 look at the layers failed: {failed['error']}." in describe_scope(evidence(looks=[], failed=[failed]))
 
 
 def test_a_look_is_over_when_its_update_is_over():
     model = nn.Linear(2, 1)
     learner = SimpleNamespace(main_module=lambda: model)
-    session = SimpleNamespace(step=0, n_updates=LEAST_UPDATES, learner=learner)
+    session = SimpleNamespace(step=0, n_updates=LOOKED_AT, learner=learner)
     watcher = vitals.Vitals()
-    watcher.fit_start(session)  # pyright: ignore[reportArgumentType]
+    assert watcher.choose_updates(session) == {0}  # pyright: ignore[reportArgumentType]
     watcher.update_start(session)  # pyright: ignore[reportArgumentType]
     assert model._forward_hooks
     model(torch.ones(4, 2)).sum().backward()
@@ -548,7 +636,7 @@ def test_a_fault_of_the_examination_costs_no_training(execute, monkeypatch):
     def fail(*arguments):
         raise RuntimeError("a strange model")
 
-    monkeypatch.setattr(vitals, "examine", fail)
+    monkeypatch.setattr(vitals, "examine_data", fail)
     folder, metrics = execute(*MLP)
     assert metrics["val/accuracy"] > 0.5
     assert "a strange model" in describe_scope(read_evidence(folder))
@@ -578,20 +666,20 @@ def test_rows_that_differ_in_one_value_are_not_equal():
 def test_labels_that_are_stored_by_class_are_not_all_the_same(shift, dtype):
     labels = torch.arange(4).repeat_interleave(1000).to(dtype)
     split = TensorSplit(LabelledBatch(torch.rand(4000, 2), labels), lambda raw: raw._replace(y=raw.y.long() + shift))
-    facts = examine(object(), Dataset("sorted", "full", split, split, split, fingerprint=""), 4000)
+    facts = examine_data(Dataset("sorted", "full", split, split, split, fingerprint=""))
     counts = facts["labels"]["train"]
     assert counts == [1000] * 4 if shift == 0 else counts == [0, 67, 67, 66, 67], "changed labels are those of a sample"
 
 
 def test_data_are_examined_once_for_all_trainings_of_a_process(monkeypatch):
     asked = []
-    monkeypatch.setattr(examination, "separability", lambda a, b: asked.append(len(a)) or 0.5)
+    monkeypatch.setattr(data_examination, "separability", lambda a, b: asked.append(len(a)) or 0.5)
     train, other = (TensorSplit(LabelledBatch(torch.rand(64, 2), torch.arange(64) % 2), lambda raw: raw) for _ in "ab")
     dataset = Dataset("x", "full", train, train, train, fingerprint="")
-    first = examine(object(), dataset.to(torch.device("cpu")).divided(0, 1), 4000)
-    assert examine(object(), dataset.to(torch.device("cpu")), 4000) == first
+    first = examine_data(dataset.to(torch.device("cpu")).divided(0, 1))
+    assert examine_data(dataset.to(torch.device("cpu"))) == first
     assert (asked, first["test_in_train"]) == ([64], 64)
-    assert examine(object(), replace(dataset, test=other), 4000)["test_in_train"] == 0, "it has other items"
+    assert examine_data(replace(dataset, test=other))["test_in_train"] == 0, "it has other items"
 
 
 def test_selected_items_are_those_of_the_batches():
@@ -613,6 +701,7 @@ def find(folder) -> set[str]:
 def test_vanishing_gradients_are_found_in_the_models_that_have_them(execute, monkeypatch, capsys):
     """experiment=gradient_training compares nets with and without skip connections: here the deepest and ResNet-18."""
     monkeypatch.setattr(vitals, "LEAST_UPDATES", 1)
+    monkeypatch.setattr(vitals, "LOOKED_AT", 1)
     few = ("~procedure.contenders.vgg16", "dataset.n_generated=4", "trainer.max_epochs=1", "logger=none")
     folder, _ = execute("experiment=gradient_training", "profile=smoke", *few)
     found = {fit.name: find(fit) for fit in find_fits(folder)}

@@ -244,6 +244,38 @@ def test_a_metric_that_is_no_number_is_one_sentence(tmp_path, value):
         fit(tmp_path / "run", callbacks={"mine": Metrical(value)})
 
 
+class Chooses:
+    """A callback that wants some updates only."""
+
+    def __init__(self, chosen):
+        self.chosen = chosen
+        self.seen = []
+
+    def choose_updates(self, session):
+        assert session.n_updates == 18
+        return self.chosen
+
+    def update_start(self, session):
+        self.seen.append(("start", session.step))
+
+    def update_end(self, session):
+        self.seen.append(("end", session.step))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "updates"), [([3, 11], [3, 11]), (range(2, 18, 7), [2, 9, 16]), (None, range(18)), ((), [])]
+)
+def test_a_callback_is_called_for_the_updates_that_it_chose(tmp_path, chosen, updates):
+    callback = Chooses(chosen)
+    fit(tmp_path / "run", callbacks={"mine": callback})
+    assert callback.seen == [entry for step in updates for entry in (("start", step), ("end", step + 1))]
+
+
+def test_a_choice_of_updates_that_is_no_collection_is_one_sentence(tmp_path):
+    with pytest.raises(ConfigError, match="mine: choose_updates must return a collection of numbers, such as a range"):
+        fit(tmp_path / "run", callbacks={"mine": Chooses(7)})
+
+
 class LogsAtUpdates:
     def update_end(self, session):
         session.run.log({"own/step": session.step}, session.step)

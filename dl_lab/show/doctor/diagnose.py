@@ -33,6 +33,7 @@ RULES: tuple[Rule, ...] = (
     layers.find_unscaled_inputs,
     layers.find_normalisation_faults,
     layers.find_unused_parts,
+    layers.find_forgotten_weights,
     layers.find_frozen_parts,
     data.find_double_softmax,
     data.find_label_faults,
@@ -155,8 +156,10 @@ def describe_scope(evidence: Evidence) -> str:
     scope = f"Looked at {', '.join(parts)} with {len(RULES)} rules." if parts else "There are no records to look at."
     if evidence.examination.get("failed"):
         scope += f" The examination of the trained model failed: {evidence.examination['failed']}."
-    if not evidence.looks:
-        scope += " No looks at layers: fewer than 100 updates, no torch model, or callbacks.doctor was off."
+    if evidence.failed:
+        scope += f" {count(len(evidence.failed), 'look')} at the layers failed: {evidence.failed[0].get('error')}."
+    elif not evidence.looks:
+        scope += " No looks at layers: fewer than 200 updates, no torch model, or callbacks.doctor was off."
     return scope
 
 

@@ -35,6 +35,7 @@ class Evidence:
         looks: The callback's looks at single updates, oldest first.
         examination: What the callback found out about the trained model and its data.
         broken: The callback's look at the update whose loss was not finite.
+        failed: The looks that failed, each with its error.
         contender: The name of the model in a run that compares several; "" in a run of one model.
     """
 
@@ -48,6 +49,7 @@ class Evidence:
     looks: Sequence[Mapping[str, Any]]
     examination: Mapping[str, Any]
     broken: Mapping[str, Any] = field(default_factory=dict)
+    failed: Sequence[Mapping[str, Any]] = ()
     contender: str = ""
 
     @property
@@ -181,9 +183,7 @@ class Evidence:
     def matrices(self, look: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Yield the weights of a look, in the order of the model, without biases and the scales of normalisations."""
         for name, facts in (look.get("weights") or {}).items():
-            layer = (look.get("layers") or {}).get(name.rpartition(".")[0]) or {}
-            is_norm = "training" in layer or str(layer.get("type", "")).endswith("Norm")
-            if "weight" in name.rpartition(".")[2] and not is_norm:
+            if "weight" in name.rpartition(".")[2] and "Norm" not in str(facts.get("layer", "")):
                 yield name, facts
 
 
@@ -227,6 +227,7 @@ def read_evidence(folder: Path) -> Evidence:
         looks=by_kind.get("look", []),
         examination=(by_kind.get("examination") or [{}])[-1],
         broken=(by_kind.get("broken") or [{}])[-1],
+        failed=by_kind.get("failed look", []),
         contender=contender,
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 from dl_lab.show.doctor.curves import ENOUGH_UPDATES, lower_rates, update_ratios
 from dl_lab.show.doctor.evidence import Evidence
 from dl_lab.show.doctor.findings import Finding, draw, number
+from dl_lab.types import count
 
 VANISHED = 1e-4  # the gradient of the first layers over that of the last ones (root mean squares)
 EXPLODED = 1e3  # a gradient a weight (root mean square)
@@ -97,10 +98,10 @@ def find_saturation(evidence: Evidence) -> Iterator[Finding]:
     """Find sigmoids and hyperbolic tangents whose outputs lie at the ends of their range."""
     if not evidence.looks:
         return
+    last = next(reversed(evidence.looks[0].get("layers") or {}), "")  # it gives the answer, which may be sure
     for look in (evidence.looks[-1], evidence.looks[0]):
-        layers = look.get("layers") or {}
-        inner = list(layers.items())[:-1]  # the last layer gives the answer, which may be sure
-        saturated = [(facts["saturated"], name) for name, facts in inner if facts.get("saturated") is not None]
+        inner = {name: facts for name, facts in (look.get("layers") or {}).items() if name != last}
+        saturated = [(facts["saturated"], name) for name, facts in inner.items() if facts.get("saturated") is not None]
         if saturated and max(saturated)[0] > 0.6 and not _learns(evidence):
             share, name = max(saturated)
             yield Finding(
@@ -119,7 +120,7 @@ def find_bad_initialisation(evidence: Evidence) -> Iterator[Finding]:
         return
     chance = evidence.chance_loss
     first = evidence.losses[0]
-    spreads = _spreads(evidence.looks[0])
+    sizes = _output_sizes(evidence.looks[0])
     is_far = bool(chance) and first > 3 * chance and _explain(evidence.looks[0].get("output") or {}, first)
     if evidence.is_classification and is_far and not _has_large_input(evidence):
         yield Finding(
@@ -129,15 +130,15 @@ def find_bad_initialisation(evidence: Evidence) -> Iterator[Finding]:
             ("model/initialise=pytorch", "model/initialise=xavier"),
             0.8,
         )
-    elif len(spreads) >= 3 and not _learns(evidence):
-        values = [value for _, value in spreads]
+    elif len(sizes) >= 3 and not _learns(evidence):
+        values = [value for _, value in sizes]
         ratio = values[-1] / values[0] if values[0] > 0 else 1.0
         if ratio < 1e-3 or ratio > 1e3:
             word = "fades" if ratio < 1 else "grows"
             yield Finding(
                 "bad-initialisation",
-                f"Before the first update the spread of the activations {word} from {number(values[0])} in "
-                f"{spreads[0][0]} to {number(values[-1])} in {spreads[-1][0]}.",
+                f"Before the first update the size of the activations {word} from {number(values[0])} in "
+                f"{sizes[0][0]} to {number(values[-1])} in {sizes[-1][0]} (root mean squares).",
                 "The signal is lost, or blown up, on its way through the layers. The scale of the initial weights does "
                 "not fit the activation.",
                 ("model/initialise=kaiming", "model/initialise=xavier"),
@@ -150,13 +151,12 @@ def find_unscaled_inputs(evidence: Evidence) -> Iterator[Finding]:
     """Find inputs whose mean or spread is far from 0 and 1."""
     if not evidence.looks:
         return
-    facts = evidence.looks[0].get("input") or {}
     if not _has_large_input(evidence):
         return
+    mean, std = _describe_input(evidence)
     yield Finding(
         "unscaled-inputs",
-        f"The inputs have mean {number(facts['mean'])} and standard deviation {number(facts['std'])}; the largest is "
-        f"{number(facts['largest'])}.",
+        f"The inputs have mean {number(mean)} and standard deviation {number(std)}.",
         "Nets expect inputs of about mean 0 and deviation 1. Large inputs make gradients large, or saturate the first "
         "layer.",
         (),
@@ -228,6 +228,21 @@ def find_unused_parts(evidence: Evidence) -> Iterator[Finding]:
         )
 
 
+def find_forgotten_weights(evidence: Evidence) -> Iterator[Finding]:
+    """Find trained weights that no optimizer has."""
+    names = evidence.examination.get("not_in_optimizer") or []
+    if names:
+        more = " ..." if len(names) > 4 else ""
+        verb = "are" if len(names) > 1 else "is"
+        yield Finding(
+            "weights-that-never-move",
+            f"{count(len(names), 'weight')} {verb} not in the optimizer: {', '.join(names[:4])}{more}.",
+            "They keep their initial values. Hand the optimizer all parameters, or freeze these.",
+            (),
+            0.9,
+        )
+
+
 def find_frozen_parts(evidence: Evidence) -> Iterator[Finding]:
     """Find a model that is mostly frozen although its weights were not trained before."""
     n_parameters = evidence.summary.get("parameters")
@@ -263,31 +278,36 @@ def _unmoved_weights(look: Mapping[str, Any], lr: float) -> set[str]:
 
 def _profile(evidence: Evidence, look: Mapping[str, Any]) -> list[tuple[str, float]]:
     """Return (weight name, root mean square of its gradient) in the order of the model, without embeddings."""
-    layers = look.get("layers") or {}
     found = []
     for name, facts in evidence.matrices(look):
-        kind = (layers.get(name.rpartition(".")[0]) or {}).get("type", "")
-        if facts.get("gradient") is not None and kind != "Embedding":
+        if facts.get("gradient") is not None and facts.get("layer") != "Embedding":
             found.append((name, float(facts["gradient"])))
     return found
 
 
-def _spreads(look: Mapping[str, Any]) -> list[tuple[str, float]]:
-    """Return (layer, standard deviation of its output) of linear layers and convolutions."""
+def _output_sizes(look: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """Return (layer, root mean square of its output) of linear layers and convolutions."""
     found = []
     for name, facts in (look.get("layers") or {}).items():
         is_linear = str(facts.get("type", "")).startswith(("Linear", "Conv"))
-        if is_linear and facts.get("std") is not None:
-            found.append((name, float(facts["std"])))
+        if is_linear and facts.get("size") is not None:
+            found.append((name, float(facts["size"])))
     return found
 
 
 def _has_large_input(evidence: Evidence) -> bool:
-    facts = evidence.looks[0].get("input") if evidence.looks else None
-    if not facts or facts.get("std") is None:
-        return False
-    scale = max(abs(facts["mean"]), facts["std"])
+    mean, std = _describe_input(evidence)
+    scale = max(abs(mean), std)
     return scale > 8 or (0 < scale < 0.01)
+
+
+def _describe_input(evidence: Evidence) -> tuple[float, float]:
+    """Return the mean and the standard deviation of what the first layer took; 0 and 0 where that is not known."""
+    facts = (evidence.looks[0].get("input") or {}) if evidence.looks else {}
+    mean, size = facts.get("mean"), facts.get("size")
+    if mean is None or size is None:
+        return 0.0, 0.0
+    return mean, max(0.0, size**2 - mean**2) ** 0.5
 
 
 def _explain(scores: Mapping[str, Any], loss: float) -> bool:
