@@ -111,7 +111,7 @@ def _doctor_lines(run: Run, width: int) -> list[str]:
         where = "" if fit == run.folder else f" in {fit.name}"
         findings = diagnose(fit) if (fit / VITALS_FILE).exists() else []
         for finding in findings:
-            lines += tables.wrap(f"Doctor: {finding.title.lower()}{where}. {finding.seen}", width, indent="  ")
+            lines += tables.wrap(f"Doctor: {finding.words}{where}. {finding.seen}", width, indent="  ")
     if lines:
         lines.append(f"  What to try:  dl-lab doctor {short_name(run.folder)}")
     return lines

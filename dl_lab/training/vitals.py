@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dl_lab.runs.machine import peak_memory
-from dl_lab.show.doctor.evidence import VITALS_FILE
+from dl_lab.show.doctor.evidence import LOOKED_AT, VITALS_FILE
 from dl_lab.training.data_examination import Facts, examine_data
 from dl_lab.training.examination import examine_model
 from dl_lab.training.layer_watch import LayerWatch, loss_scale, watchable_model
@@ -21,7 +21,6 @@ from dl_lab.training.session import Callback, Session
 from dl_lab.types import Metrics, Tally
 
 LEAST_UPDATES = 100  # of a training whose data are examined
-LOOKED_AT = 200  # updates of a training that has a look: a look costs about as much as an update of a small net
 LOOKED_AT_TWICE = 300  # updates
 RECORD_SECONDS = 1.0  # between two records of looks: a short training records all its looks at its end
 

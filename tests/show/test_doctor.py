@@ -19,7 +19,7 @@ from dl_lab.datasets.dataset import Dataset
 from dl_lab.datasets.images.labelled import labelled_images
 from dl_lab.runs.files import read_records
 from dl_lab.show.doctor.diagnose import RULES, apply_rules, describe_scope, diagnose
-from dl_lab.show.doctor.evidence import VITALS_FILE, Evidence, find_fits, read_evidence
+from dl_lab.show.doctor.evidence import LOOKED_AT, VITALS_FILE, Evidence, find_fits, read_evidence
 from dl_lab.show.doctor.findings import draw
 from dl_lab.tasks.classification import Classification
 from dl_lab.training import data_examination, vitals
@@ -27,7 +27,7 @@ from dl_lab.training.data_examination import count_equal_rows, count_repeats, ex
 from dl_lab.training.examination import examine_model
 from dl_lab.training.layer_watch import LayerWatch
 from dl_lab.training.learners import GradientLearner
-from dl_lab.training.vitals import LOOKED_AT, LOOKED_AT_TWICE, choose_steps
+from dl_lab.training.vitals import LOOKED_AT_TWICE, choose_steps
 from dl_lab.training.waiting import WaitingClock, waiting_share
 from dl_lab.types import Diverged, Interrupted, LabelledBatch
 
@@ -460,7 +460,19 @@ def test_repeated_items_are_counted():
 
 def test_a_curve_of_many_orders_of_magnitude_is_drawn_on_a_log_scale():
     assert draw([1.0, 10.0, 100.0, 1000.0]) == "▁▃▆█"
-    assert draw([1.0]) == ""
+    assert draw([1.0]) == draw([2.0, 2.0]) == ""
+    assert "\u2588" in draw([1.0] * 99 + [90.0] + [1.0] * 300), "a short rise is seen"
+    assert draw([1.0, 2.0] * 40 + [math.inf]).count(" ") == 1
+
+
+def test_a_disease_is_written_as_the_field_writes_it():
+    (finding,) = apply_rules(evidence(**dict(CASES["dying-relus"])))
+    assert (finding.words, finding.title) == ("dying ReLUs", "Dying ReLUs")
+
+
+def test_a_short_training_is_said_to_be_short():
+    assert describe_scope(evidence(looks=[], losses=[1.0] * 150)).endswith("fewer than 200 updates.")
+    assert "no torch model, or callbacks.doctor was off" in describe_scope(evidence(looks=[]))
 
 
 # -- the verb -------------------------------------------------------------------------------------------------------

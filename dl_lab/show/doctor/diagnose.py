@@ -10,7 +10,7 @@ import yaml
 
 from dl_lab.show import tables
 from dl_lab.show.doctor import curves, data, epochs, layers
-from dl_lab.show.doctor.evidence import VITALS_FILE, Evidence, find_fits, read_evidence
+from dl_lab.show.doctor.evidence import LOOKED_AT, VITALS_FILE, Evidence, find_fits, read_evidence
 from dl_lab.show.doctor.findings import Finding
 from dl_lab.types import count
 
@@ -73,7 +73,7 @@ def summarise(folders: Sequence[Path]) -> list[str]:
     for ill in sorted(cases.values(), key=lambda ill: -len(ill)):
         folder, finding = max(ill, key=lambda case: case[1].weight)
         where = f" in {len(ill)} of {len(fits)} {noun}, clearest in {folder.name}" if len(fits) > 1 else ""
-        sentences.append(f"Doctor: {finding.title.lower()}{where}. {finding.seen} {finding.means}")
+        sentences.append(f"Doctor: {finding.words}{where}. {finding.seen} {finding.means}")
     return sentences
 
 
@@ -159,14 +159,16 @@ def describe_scope(evidence: Evidence) -> str:
     if evidence.failed:
         scope += f" {count(len(evidence.failed), 'look')} at the layers failed: {evidence.failed[0].get('error')}."
     elif not evidence.looks:
-        scope += " No looks at layers: fewer than 200 updates, no torch model, or callbacks.doctor was off."
+        is_short = 0 < len(evidence.losses) < LOOKED_AT
+        why = f"fewer than {LOOKED_AT} updates" if is_short else "no torch model, or callbacks.doctor was off"
+        scope += f" No looks at layers: {why}."
     return scope
 
 
 def to_lines(findings: Sequence[Finding], scope: str, width: int) -> list[str]:
     """Return the findings as lines for a terminal of this width."""
     if not findings:
-        return [f"Nothing found. {scope}"]
+        return tables.wrap(f"Nothing found. {scope}", width)
     lines: list[str] = []
     for number, finding in enumerate(findings, 1):
         lines.append(f"{number}. {finding.title}")

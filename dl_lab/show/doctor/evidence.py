@@ -17,6 +17,7 @@ from dl_lab.runs.find import state_of
 from dl_lab.types import Metrics, UserError
 
 VITALS_FILE = "vitals.jsonl"
+LOOKED_AT = 200  # updates of a training that has a look: a look costs about as much as an update of a small net
 USUAL_LOSSES = (None, "mse", "cross_entropy", "binary_cross_entropy")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 
 BARS = "▁▂▃▄▅▆▇█"
 
@@ -30,9 +31,14 @@ class Finding:
     plot: str = ""
 
     @property
+    def words(self) -> str:
+        """The disease's name within a sentence."""
+        return self.name.replace("-", " ").replace("relus", "ReLUs")
+
+    @property
     def title(self) -> str:
         """The disease's name as the start of a sentence."""
-        return self.name.replace("-", " ").capitalize()
+        return self.words[0].upper() + self.words[1:]
 
     def as_dict(self) -> dict[str, object]:
         """Return the finding as plain values, with the place of its section in the docs."""
@@ -42,7 +48,9 @@ class Finding:
 def draw(values: Sequence[float], width: int = 40) -> str:
     """Draw values as a line of bars, with blanks for values that are not finite.
 
-    Positive values that span more than two orders of magnitude are drawn on a logarithmic scale.
+    Positive values that span more than two orders of magnitude are drawn on a logarithmic scale. Of more than `width`
+    values, each bar is the largest of its share, so that a short rise is seen; it is a blank if one of them is not
+    finite. Equal values have no drawing.
     """
     finite = [value for value in values if math.isfinite(value)]
     if len(finite) < 2:
@@ -52,15 +60,17 @@ def draw(values: Sequence[float], width: int = 40) -> str:
         return draw(logarithms, width)
     low = min(finite)
     spread = max(finite) - low
-    step = max(1.0, len(values) / width)
-    chosen = [values[int(i * step)] for i in range(int(len(values) / step))]
+    if not spread:
+        return ""
+    n_bars = min(len(values), width)
+    ends = [i * len(values) // n_bars for i in range(n_bars + 1)]
     marks = []
-    for value in chosen:
-        if not math.isfinite(value):
+    for start, end in pairwise(ends):
+        share = values[start:end]
+        if all(map(math.isfinite, share)):
+            marks.append(BARS[min(len(BARS) - 1, int((max(share) - low) / spread * len(BARS)))])
+        else:
             marks.append(" ")
-            continue
-        height = (value - low) / spread if spread else 0.0
-        marks.append(BARS[min(len(BARS) - 1, int(height * len(BARS)))])
     return "".join(marks)
 
 
