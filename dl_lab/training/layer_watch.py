@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
+from torch.utils.hooks import RemovableHandle
 
 from dl_lab.training.learners import GradientLearner
 from dl_lab.training.summary import find_tensor
@@ -74,15 +75,24 @@ class LayerWatch:
         self._numbers: list[Tensor] = []  # scalars
         self._places: list[tuple[LayerFacts, str, float]] = []  # of each number: facts[name] = number * factor
         self.is_plain = False
+        self._handles: list[RemovableHandle] = []
         self._fault: Exception | None = None
-        self._handles = [model.register_forward_hook(self._guard(self._see_output))]
+        try:
+            self._set_hooks(model)
+        except Exception as error:  # no memory for a second copy of the weights
+            self.remove()
+            self._before.clear()
+            self._fault = error
+
+    def _set_hooks(self, model: nn.Module) -> None:
+        self._handles.append(model.register_forward_hook(self._guard(self._see_output)))
         trained: dict[nn.Parameter, tuple[str, nn.Module]] = {}  # a parameter of two layers counts once
         for name, module in model.named_modules():
             own = module._parameters  # named_parameters takes ten times as long
             for part, parameter in own.items():
                 if parameter is not None and parameter.requires_grad and parameter.numel():
                     trained.setdefault(parameter, (f"{name}.{part}" if name else part, module))
-            if not module._modules and (isinstance(module, WATCHED) or (own and is_first)):
+            if not module._modules and (isinstance(module, WATCHED) or (own and self._is_first)):
                 self._handles.append(module.register_forward_hook(self._guard(self._see_layer, name)))
         matrices = [parameter for parameter in trained if parameter.dim() > 1]
         for parameter in matrices or trained:
@@ -114,7 +124,7 @@ class LayerWatch:
             `output`: of the model.
 
         Raises:
-            Exception: Any fault of this method or of a hook: a model of somebody's own may return anything.
+            Exception: Any fault of this watch: a model of somebody's own may return anything.
         """
         if self._fault is not None:
             raise self._fault

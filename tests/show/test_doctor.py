@@ -429,6 +429,16 @@ def test_a_look_that_fails_costs_no_training():
     assert f"1 look at the layers failed: {failed['error']}." in describe_scope(evidence(looks=[], failed=[failed]))
 
 
+def test_a_look_without_memory_for_a_copy_of_the_weights_leaves_no_hook(monkeypatch):
+    model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+    monkeypatch.setattr(torch.Tensor, "clone", lambda tensor: torch.empty(1 << 60))
+    watch = LayerWatch(model)
+    model(torch.ones(4, 2)).sum().backward()
+    assert not any(module._forward_hooks for module in model.modules())
+    with pytest.raises(RuntimeError, match="allocate"):
+        watch.read()
+
+
 def test_a_look_is_over_when_its_update_is_over():
     model = nn.Linear(2, 1)
     learner = SimpleNamespace(main_module=lambda: model)
