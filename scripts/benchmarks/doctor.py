@@ -54,6 +54,7 @@ from dl_lab.training.vitals import Vitals
 Build = Callable[[], nn.Module]
 # name -> how to build the net, image shape, batch size, training images, epochs
 FITS: dict[str, tuple[Build, tuple[int, int, int], int, int, int]] = {
+    "MLP 64-64-10, batch 64 (100 updates)": (lambda: MLP((1, 8, 8), 10, [64, 64]), (1, 8, 8), 64, 1600, 4),
     "MLP 64-64-10, batch 64 (200 updates)": (lambda: MLP((1, 8, 8), 10, [64, 64]), (1, 8, 8), 64, 1600, 8),
     "MLP 64-64-10, batch 64 (300 updates)": (lambda: MLP((1, 8, 8), 10, [64, 64]), (1, 8, 8), 64, 1600, 12),
     "MLP 784-256-256-10, batch 64 (1,000 updates)": (
