@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -204,11 +204,10 @@ def find_unused_parts(evidence: Evidence) -> Iterator[Finding]:
     for look in late[1:]:
         unused &= set(look.get("unused") or [])
     if unused:
-        names = sorted(unused)
-        more = " ..." if len(names) > 4 else ""
+        verb = "get" if len(unused) > 1 else "gets"
         yield Finding(
             "unused-parts",
-            f"{len(names)} weights get no gradient: {', '.join(names[:4])}{more}.",
+            f"{count(len(unused), 'weight')} {verb} no gradient: {_first_names(sorted(unused))}.",
             "The loss does not depend on them. A part of the model is not used, or is cut off (detach, no_grad).",
             (),
             0.8,
@@ -218,10 +217,10 @@ def find_unused_parts(evidence: Evidence) -> Iterator[Finding]:
     ratios = [ratio for look in late for ratio in update_ratios(evidence, look) if ratio > 0]
     is_rounded_away = bool(ratios) and median(ratios) < SMALLEST_CHANGE
     if still and len(late) > 1 and not is_rounded_away:
-        names = sorted(still)
+        words = "have a gradient and never change" if len(still) > 1 else "has a gradient and never changes"
         yield Finding(
             "weights-that-never-move",
-            f"{len(names)} weights have a gradient and never change: {', '.join(names[:4])}.",
+            f"{count(len(still), 'weight')} {words}: {_first_names(sorted(still))}.",
             "The optimizer was not given these weights, or its rate for them is zero.",
             (),
             0.85,
@@ -232,12 +231,11 @@ def find_forgotten_weights(evidence: Evidence) -> Iterator[Finding]:
     """Find trained weights that no optimizer has."""
     names = evidence.examination.get("not_in_optimizer") or []
     if names:
-        more = " ..." if len(names) > 4 else ""
         verb = "are" if len(names) > 1 else "is"
         yield Finding(
             "weights-that-never-move",
-            f"{count(len(names), 'weight')} {verb} not in the optimizer: {', '.join(names[:4])}{more}.",
-            "They keep their initial values. Hand the optimizer all parameters, or freeze these.",
+            f"{count(len(names), 'weight')} {verb} not in the optimizer: {_first_names(names)}.",
+            "Such a weight keeps its initial value. Hand the optimizer all parameters, or freeze those that must stay.",
             (),
             0.9,
         )
@@ -263,6 +261,11 @@ def find_frozen_parts(evidence: Evidence) -> Iterator[Finding]:
 
 
 # -- shared ---------------------------------------------------------------------------------------------------------
+
+
+def _first_names(names: Sequence[str]) -> str:
+    """List at most four names."""
+    return ", ".join(names[:4]) + (" ..." if len(names) > 4 else "")
 
 
 def _unmoved_weights(look: Mapping[str, Any], lr: float) -> set[str]:
