@@ -159,7 +159,7 @@ def describe_scope(evidence: Evidence) -> str:
     if evidence.failed:
         scope += f" {count(len(evidence.failed), 'look')} at the layers failed: {evidence.failed[0].get('error')}."
     elif not evidence.looks:
-        is_short = 0 < len(evidence.losses) < LOOKED_AT
+        is_short = len(evidence.losses) < LOOKED_AT
         why = f"fewer than {LOOKED_AT} updates" if is_short else "no torch model, or callbacks.doctor was off"
         scope += f" No looks at layers: {why}."
     return scope
